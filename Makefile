@@ -1,0 +1,53 @@
+# Every command sets up .venv first; that does nothing once it is set up (see tools/setup.py).
+#   make run      the main example: a pool evaluates Fibonacci numbers concurrently
+#   make test     lint, types, import rules and all tests
+#   make spec     the official test suite, with a report (WASM_TESTSUITE=DIR: any checkout of it)
+#   make bench    comparison with wasmtime and native code: table, JSON and plot
+#   make fuzz     more differential fuzzing than `make test` does (FUZZ_SEEDS=N: how much)
+#   make format   formats the sources
+#   make clean    removes .venv and all caches of the project
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 python3.14,\
+    $(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+        && echo $(name))))
+BIN := .venv/bin
+CODE := wasmedge_async pool runtime tests examples benchmarks tools
+
+.PHONY: run test lint types spec bench fuzz format clean setup-run setup-dev require-python
+
+run: setup-run
+	$(BIN)/python examples/fibonacci.py
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+lint: setup-dev
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+spec: setup-dev
+	$(BIN)/python -m tests.spec
+
+bench: setup-dev
+	$(BIN)/python -m benchmarks
+
+fuzz: setup-dev
+	$(BIN)/python -m tests.differential $(FUZZ_SEEDS)
+
+format: setup-dev
+	$(BIN)/ruff check --fix-only --quiet $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+clean:
+	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+setup-run: require-python
+	@$(PYTHON) tools/setup.py
+
+setup-dev: require-python
+	@$(PYTHON) tools/setup.py dev
+
+require-python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed (PYTHON=path names one)"; exit 1; }

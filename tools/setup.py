@@ -1,0 +1,78 @@
+"""Sets up `.venv` with what running needs, or with the development extra as well.
+
+    python tools/setup.py        # what `make run` needs
+    python tools/setup.py dev    # what `make test` needs
+
+The work is done again only when it would come out differently: when the declarations in
+`pyproject.toml`, the Python version or the place of the checkout changed. A hash of these lies in
+`.venv/setup.json`; time stamps play no part, and nothing is downloaded when it agrees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venv"
+RECORD = ENVIRONMENT / "setup.json"
+
+
+def fingerprint() -> str:
+    """The hash of everything that decides what the set-up installs."""
+    declarations = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    relevant = {
+        "build-system": declarations["build-system"],
+        "project": declarations["project"],
+        "hatch": declarations["tool"]["hatch"],
+        "python": sys.version,
+        "root": str(ROOT),  # an editable install and the environment's scripts hold this path
+    }
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+
+
+def is_done(extra: str, wanted: str) -> bool:
+    """Whether the environment was completed for `wanted`, with at least `extra`."""
+    try:
+        record = json.loads(RECORD.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return record == {"fingerprint": wanted, "extra": extra} or (
+        extra == "" and record == {"fingerprint": wanted, "extra": "dev"}
+    )
+
+
+def set_up(extra: str) -> None:
+    """Create the environment and install the project in place, unless that is done already.
+
+    Raises `subprocess.CalledProcessError` when pip fails.
+    """
+    wanted = fingerprint()
+    if is_done(extra, wanted):
+        return
+    print(f"setting up {ENVIRONMENT.name} ({extra or 'run'})", flush=True)
+    # Begun afresh when it was never completed or belongs to other declarations: what a former
+    # set of declarations installed must not stay and hide a missing one.
+    begin_afresh = not is_done("", wanted)
+    RECORD.unlink(missing_ok=True)
+    if begin_afresh:
+        venv.create(ENVIRONMENT, clear=True, with_pip=True)
+    target = f"{ROOT}[{extra}]" if extra else str(ROOT)
+    pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--quiet", "--editable", target], check=True)
+    RECORD.write_text(json.dumps({"fingerprint": wanted, "extra": extra}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    if arguments not in ([], ["dev"]):
+        sys.exit("usage: python tools/setup.py [dev]")
+    try:
+        set_up(arguments[0] if arguments else "")
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
