@@ -1,0 +1,205 @@
+"""The module as records: what the loader reads and the validator completes.
+
+Core specification 2.5. Function bodies stay slices of the file and are decoded where they are
+validated and translated; nothing here knows the binary format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from .configure import Proposal
+from .errors import ErrCode, WasmEdgeError
+from .types import (
+    ExportType,
+    ExternType,
+    FunctionType,
+    GlobalType,
+    ImportType,
+    MemoryType,
+    RefType,
+    TableType,
+)
+
+ExternalType: TypeAlias = FunctionType | TableType | MemoryType | GlobalType
+
+Immediate: TypeAlias = int | bytes | tuple[int, ...] | None
+
+ConstExpr: TypeAlias = tuple[tuple[int, Immediate], ...]
+"""A constant expression as (opcode, immediate) pairs, without its final `end`.
+
+Integers are signed, floats are their bits as an unsigned int, v128 is 16 bytes.
+"""
+
+ACTIVE = 0
+PASSIVE = 1
+DECLARATIVE = 2
+
+
+class Import(NamedTuple):
+    """One import; `type_index` is the function type's index, -1 for other kinds."""
+
+    module: str
+    name: str
+    kind: ExternType
+    type: ExternalType
+    type_index: int
+
+
+class Export(NamedTuple):
+    """One export: the entry `index` of the index space of its kind, under a name."""
+
+    name: str
+    kind: ExternType
+    index: int
+
+
+class GlobalDefinition(NamedTuple):
+    """A global of the module itself, with its initial value."""
+
+    type: GlobalType
+    init: ConstExpr
+
+
+class ElementSegment(NamedTuple):
+    """References for a table. `mode` is ACTIVE, PASSIVE or DECLARATIVE; only an active segment
+    has a table and an offset."""
+
+    mode: int
+    table: int
+    offset: ConstExpr | None
+    ref_type: RefType
+    init: Sequence[ConstExpr]
+
+
+class DataSegment(NamedTuple):
+    """Bytes `start` to `end` of the file, for a memory. `mode` is ACTIVE or PASSIVE; only an
+    active segment has a memory and an offset."""
+
+    mode: int
+    memory: int
+    offset: ConstExpr | None
+    start: int
+    end: int
+
+
+class Body(NamedTuple):
+    """A function body as offsets in the file: from `start` (its local declarations), first
+    instruction at `code`, to `end` (after the final `end`). `locals` are runs of
+    (count, value type code), parameters not included."""
+
+    start: int
+    end: int
+    code: int
+    locals: tuple[tuple[int, int], ...]
+
+
+class CustomSection(NamedTuple):
+    """A custom section: its contents are the bytes `start` to `end` of the file, name excluded."""
+
+    name: str
+    start: int
+    end: int
+
+
+class AST:
+    """A loaded module.
+
+    The attributes are for the engine; `list_imports` and `list_exports` are the public part.
+    """
+
+    def __init__(self, data: bytes, proposals: frozenset[Proposal]) -> None:
+        self.data = data
+        """The whole file, which bodies, data segments and custom sections are slices of."""
+        self.proposals = proposals
+        """What was switched on when it was loaded, and validation goes by."""
+
+        self.types: list[FunctionType] = []
+        self.imports: list[Import] = []
+        self.functions: list[int] = []
+        """The type index of each function defined in the module."""
+        self.tables: list[TableType] = []
+        self.memories: list[MemoryType] = []
+        self.globals: list[GlobalDefinition] = []
+        self.exports: list[Export] = []
+        self.start: int | None = None
+        self.elements: list[ElementSegment] = []
+        self.data_count: int | None = None
+        self.data_segments: list[DataSegment] = []
+        self.bodies: list[Body] = []
+        self.customs: list[CustomSection] = []
+
+        # The index spaces: imports first, then the module's own.
+        self.function_types: list[FunctionType] = []
+        self.function_type_indices: list[int] = []
+        self.table_types: list[TableType] = []
+        self.memory_types: list[MemoryType] = []
+        self.global_types: list[GlobalType] = []
+        self.imported_functions = 0
+        self.imported_tables = 0
+        self.imported_memories = 0
+        self.imported_globals = 0
+
+        # What validation finds out for those who come after it.
+        self.validated = False
+        self.select_types: list[dict[int, int]] = []
+        """Per body: the offset of each reachable `select` without a type, to its operands' type."""
+        self.max_operands: list[int] = []
+        """Per body: the greatest height of the operand stack."""
+        self.declared_functions: set[int] = set()
+        """Functions that can be referenced (`refs` of the specification, 3.4.10)."""
+
+        self.closed = False
+        self._function_names: dict[int, str] | None = None
+
+    @property
+    def function_names(self) -> dict[int, str]:
+        """Function names of the name section by index; what is damaged there is left out."""
+        if self._function_names is None:
+            # Here, because most modules are never asked.
+            from .binary.names import function_names
+
+            self._function_names = function_names(self)
+        return self._function_names
+
+    def list_imports(self) -> list[ImportType]:
+        """What the module needs, in the order of the file.
+
+        Raises WasmEdgeError (WrongVMWorkflow) after `close`.
+        """
+        self._check_open()
+        return [ImportType(i.kind, i.module, i.name, i.type) for i in self.imports]
+
+    def list_exports(self) -> list[ExportType]:
+        """What the module offers, in the order of the file.
+
+        An export of something that does not exist is left out: that is for the validator to
+        refuse. Raises WasmEdgeError (WrongVMWorkflow) after `close`.
+        """
+        self._check_open()
+        spaces: dict[ExternType, Sequence[ExternalType]] = {
+            ExternType.FUNCTION: self.function_types,
+            ExternType.TABLE: self.table_types,
+            ExternType.MEMORY: self.memory_types,
+            ExternType.GLOBAL: self.global_types,
+        }
+        return [
+            ExportType(e.kind, e.name, spaces[e.kind][e.index])
+            for e in self.exports
+            if e.index < len(spaces[e.kind])
+        ]
+
+    def close(self) -> None:
+        """Refuse further use; instances made from this module keep what they need."""
+        self.closed = True
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise WasmEdgeError(ErrCode.WrongVMWorkflow, "the module (AST) was closed")
+
+    def __enter__(self) -> AST:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
