@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from wasmedge_runtime.log import set_log_debug_level, set_log_error_level
     from wasmedge_runtime.memory import Memory
     from wasmedge_runtime.module import AST
+    from wasmedge_runtime.state import VMState
     from wasmedge_runtime.statistics import Statistics
     from wasmedge_runtime.store import Store
     from wasmedge_runtime.table import Table
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
         get_version_minor,
         get_version_patch,
     )
-    from wasmedge_runtime.vm import VM, VMState
+    from wasmedge_runtime.vm import VM
 
 __all__ = [
     "AST",
@@ -164,7 +165,7 @@ _HOMES = {
     "Trap": "errors",
     "V128": "values",
     "VM": "vm",
-    "VMState": "vm",
+    "VMState": "state",
     "ValMut": "types",
     "ValType": "types",
     "ValidationError": "errors",
