@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from .configure import Proposal
-from .errors import ErrCode, WasmEdgeError
-from .types import (
+from wasmedge_runtime.configure import Proposal
+from wasmedge_runtime.errors import closed_error
+from wasmedge_runtime.types import (
     ExportType,
+    ExternalValue,
     ExternType,
     FunctionType,
     GlobalType,
@@ -21,8 +22,6 @@ from .types import (
     RefType,
     TableType,
 )
-
-ExternalType: TypeAlias = FunctionType | TableType | MemoryType | GlobalType
 
 Immediate: TypeAlias = int | bytes | tuple[int, ...] | None
 
@@ -43,7 +42,7 @@ class Import(NamedTuple):
     module: str
     name: str
     kind: ExternType
-    type: ExternalType
+    type: ExternalValue
     type_index: int
 
 
@@ -52,7 +51,7 @@ class Export(NamedTuple):
 
     name: str
     kind: ExternType
-    index: int
+    index: int  # type: ignore[assignment]  # the specification's word; tuple.index is not missed
 
 
 class GlobalDefinition(NamedTuple):
@@ -113,7 +112,7 @@ class AST:
         self.data = data
         """The whole file, which bodies, data segments and custom sections are slices of."""
         self.proposals = proposals
-        """What was switched on when it was loaded, and validation goes by."""
+        """What was switched on when it was loaded; validation allows nothing beyond it."""
 
         self.types: list[FunctionType] = []
         self.imports: list[Import] = []
@@ -129,6 +128,8 @@ class AST:
         self.data_segments: list[DataSegment] = []
         self.bodies: list[Body] = []
         self.customs: list[CustomSection] = []
+        self.item_offsets: dict[int, list[int]] = {}
+        """Section id to where its items stand in the file, for error messages."""
 
         # The index spaces: imports first, then the module's own.
         self.function_types: list[FunctionType] = []
@@ -158,7 +159,7 @@ class AST:
         """Function names of the name section by index; what is damaged there is left out."""
         if self._function_names is None:
             # Here, because most modules are never asked.
-            from .binary.names import function_names
+            from wasmedge_runtime.binary.names import function_names
 
             self._function_names = function_names(self)
         return self._function_names
@@ -166,7 +167,7 @@ class AST:
     def list_imports(self) -> list[ImportType]:
         """What the module needs, in the order of the file.
 
-        Raises WasmEdgeError (WrongVMWorkflow) after `close`.
+        Raises WasmEdgeError after `close`.
         """
         self._check_open()
         return [ImportType(i.kind, i.module, i.name, i.type) for i in self.imports]
@@ -175,10 +176,10 @@ class AST:
         """What the module offers, in the order of the file.
 
         An export of something that does not exist is left out: that is for the validator to
-        refuse. Raises WasmEdgeError (WrongVMWorkflow) after `close`.
+        refuse. Raises WasmEdgeError after `close`.
         """
         self._check_open()
-        spaces: dict[ExternType, Sequence[ExternalType]] = {
+        spaces: dict[ExternType, Sequence[ExternalValue]] = {
             ExternType.FUNCTION: self.function_types,
             ExternType.TABLE: self.table_types,
             ExternType.MEMORY: self.memory_types,
@@ -196,7 +197,7 @@ class AST:
 
     def _check_open(self) -> None:
         if self.closed:
-            raise WasmEdgeError(ErrCode.WrongVMWorkflow, "the module (AST) was closed")
+            raise closed_error(self)
 
     def __enter__(self) -> AST:
         return self

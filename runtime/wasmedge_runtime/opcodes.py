@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .configure import Proposal
-from .types import ValType
+from wasmedge_runtime.configure import Proposal
+from wasmedge_runtime.types import ValType
 
 
 class Instruction(NamedTuple):
