@@ -1,0 +1,120 @@
+"""Compiled code on disk: what was compiled once is not compiled again, in any process.
+
+One file per entry in the user's cache folder (`platformdirs`), named by the SHA-256 of everything
+that decides what the code is. Entries are written beside their place and renamed, so that readers
+see whole files or none; a digest guards against damage. A damaged, foreign or unreadable entry is a
+miss, never an error. `WASMEDGE_CACHE_DIR` names another folder; empty, it switches the cache off.
+
+The entries are native code, which nothing sandboxes: the folder must belong to this user and be
+closed to others, and so must each entry.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+_log = logging.getLogger("wasmedge")
+
+_MAGIC = b"wasmedge-async cache 1\n"
+_DIGEST_BYTES = 32
+_LARGEST_ENTRY = 1 << 30
+
+
+def folder() -> Path | None:
+    """Where entries lie, or None when the cache is off."""
+    configured = os.environ.get("WASMEDGE_CACHE_DIR")
+    if configured is not None:
+        return Path(configured) if configured else None
+    return Path(platformdirs.user_cache_dir("wasmedge-async", appauthor=False))
+
+
+@functools.cache
+def engine_fingerprint() -> str:
+    """Hash of the sources that decide what code is generated: an editable install keeps its version
+    while they change."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    sources = [package / "opcodes.py", package / "errors.py"]
+    for name in ("codegen", "native"):
+        sources += sorted((package / name).glob("*.py"))
+    for source in sources:
+        digest.update(source.name.encode())
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def key(*parts: bytes | str | int) -> str:
+    """The name of an entry: a hash over all parts, each with its length, and the engine's own."""
+    digest = hashlib.sha256()
+    for part in (engine_fingerprint(), *parts):
+        data = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def load(name: str) -> bytes | None:
+    """The entry, or None. Refuses what another user could have written."""
+    place = folder()
+    if place is None:
+        return None
+    try:
+        descriptor = os.open(place / name[:2] / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not _is_private(status) or not stat.S_ISREG(status.st_mode):
+            _log.warning("cache entry %s belongs to somebody else or is open to others", name)
+            return None
+        if status.st_size > _LARGEST_ENTRY:
+            return None
+        data = file.read()
+    head = len(_MAGIC) + _DIGEST_BYTES
+    if not data.startswith(_MAGIC) or len(data) < head:
+        return None
+    content = data[head:]
+    if _digest(name, content) != data[len(_MAGIC) : head]:
+        _log.warning("cache entry %s is damaged", name)
+        return None
+    return content
+
+
+def store(name: str, content: bytes) -> None:
+    """Write an entry. A failure (no space, no permission) costs only the next start."""
+    place = folder()
+    if place is None:
+        return
+    try:
+        entries = place / name[:2]
+        for directory in (place, entries):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_private(directory.stat()):
+                _log.warning("cache folder %s is open to others: not used", directory)
+                return
+        descriptor, temporary = tempfile.mkstemp(prefix=".", dir=entries)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(_MAGIC + _digest(name, content) + content)
+            os.replace(temporary, entries / name)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        _log.info("cannot write to the cache: %s", error)
+
+
+def _digest(name: str, content: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + content).digest()
+
+
+def _is_private(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022

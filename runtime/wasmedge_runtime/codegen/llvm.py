@@ -1,0 +1,52 @@
+"""LLVM through llvmlite: IR text in, object file out. The only module that imports llvmlite."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+import llvmlite
+import llvmlite.binding as llvm
+
+_log = logging.getLogger("wasmedge")
+
+
+@functools.cache
+def _initialize() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()
+
+
+@functools.cache
+def _target_machine(level: int) -> llvm.TargetMachine:
+    _initialize()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=level,
+        reloc="pic",
+        codemodel="small",
+    )
+
+
+def compile_object(text: str, level: int) -> bytes:
+    """Compile one module of LLVM IR at optimisation level 0 to 3.
+
+    A parse or verification error is a bug of the engine, not of its input, and raises RuntimeError.
+    """
+    machine = _target_machine(level)
+    module = llvm.parse_assembly(text)
+    try:
+        module.triple = machine.triple
+        options = llvm.create_pipeline_tuning_options(speed_level=level)
+        builder = llvm.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(module, builder)
+        return bytes(machine.emit_object(module))
+    finally:
+        module.close()
+
+
+def version() -> str:
+    """Versions of LLVM and llvmlite, part of every cache key."""
+    return f"{'.'.join(map(str, llvm.llvm_version_info))}/{llvmlite.__version__}"

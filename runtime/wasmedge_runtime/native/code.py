@@ -1,0 +1,199 @@
+"""Where machine code lives: one reserved region, guest bodies in one part, everything else behind.
+
+One region gives the signal handlers a single range to compare the program counter with, keeps every
+object within reach of the small code model, and lets a closed module give its memory back. Pages
+are writable while an object is linked and executable afterwards, never both.
+"""
+
+from __future__ import annotations
+
+import bisect
+import ctypes
+import platform
+import threading
+from dataclasses import dataclass
+
+from . import elf, libc
+
+_REGION_SIZES = (1 << 30, 1 << 28, 1 << 26)
+"""Bytes for guest code, the first that the system grants; half as much follows for the rest."""
+
+_IS_X86 = platform.machine() in ("x86_64", "AMD64")
+_ALLOWED_EXTERNALS = frozenset(
+    # What LLVM may call for operations that the processor lacks, or for copies.
+    "memcpy memmove memset floor floorf ceil ceilf trunc truncf rint rintf nearbyint nearbyintf "
+    "roundeven roundevenf fma fmaf fmod fmodf sqrt sqrtf fmin fminf fmax fmaxf".split()
+)
+
+
+class _Area:
+    """First-fit allocation of whole pages from one address range."""
+
+    def __init__(self, start: int, size: int) -> None:
+        self.start = start
+        self.end = start + size
+        self._free = [(start, size)]
+
+    def allocate(self, size: int) -> int:
+        size = libc.page_ceil(size)
+        for index, (start, free) in enumerate(self._free):
+            if free >= size:
+                if free == size:
+                    del self._free[index]
+                else:
+                    self._free[index] = (start + size, free - size)
+                return start
+        raise MemoryError("the region for compiled code is full; close modules that are not needed")
+
+    def free(self, start: int, size: int) -> None:
+        size = libc.page_ceil(size)
+        index = bisect.bisect(self._free, (start, 0))
+        self._free.insert(index, (start, size))
+        for at in (index, index - 1):
+            if 0 <= at < len(self._free) - 1:
+                (a, n), (b, m) = self._free[at : at + 2]
+                if a + n == b:
+                    self._free[at : at + 2] = [(a, n + m)]
+
+
+@dataclass(slots=True)
+class _Block:
+    area: _Area
+    start: int
+    size: int
+    writable: bool = False
+
+
+class CodeRegion:
+    """The region of this process; `CodeRegion.get()` reserves it on first use."""
+
+    _instance: CodeRegion | None = None
+    _lock = threading.Lock()
+
+    def __init__(self) -> None:
+        for size in _REGION_SIZES:
+            try:
+                base = libc.reserve(size + size // 2)
+            except OSError as error:
+                failure = error
+                continue
+            self.guest = _Area(base, size)
+            self.support = _Area(base + size, size // 2)
+            return
+        raise MemoryError(f"cannot reserve address space for compiled code: {failure}")
+
+    @classmethod
+    def get(cls) -> CodeRegion:
+        with cls._lock:
+            if cls._instance is None:
+                cls._instance = cls()
+            return cls._instance
+
+    def load(self, data: bytes, trusted_externals: tuple[str, ...] = ()) -> LoadedCode:
+        """Place and link an object file. Raises `elf.ObjectError` for one that is not acceptable.
+
+        Only the engine's own support object may have writable data and call functions of the C
+        library beyond arithmetic; it names those in `trusted_externals`.
+        """
+        obj = elf.parse(data)
+        stubs = obj.undefined
+        for name in stubs:
+            if name not in _ALLOWED_EXTERNALS and name not in trusted_externals:
+                raise elf.ObjectError(f"code refers to {name!r}, which is not allowed")
+        if any(s.writable for s in obj.sections.values()) and not trusted_externals:
+            if any(s.writable and s.name != ".data.rel.ro" for s in obj.sections.values()):
+                raise elf.ObjectError("code with writable data is not allowed")
+        groups: dict[tuple[bool, bool], list[elf.Section]] = {}
+        for section in obj.sections.values():
+            groups.setdefault((section.is_guest, section.writable), []).append(section)
+        if stubs:
+            groups.setdefault((False, False), [])
+
+        with self._lock:
+            blocks: list[_Block] = []
+            stub_start = 0
+            for (guest, writable), sections in groups.items():
+                size = 0
+                for section in sections:
+                    size = -(-size // section.alignment) * section.alignment
+                    section.address = size
+                    size += section.size
+                stub_offset = -(-size // elf.STUB_BYTES) * elf.STUB_BYTES
+                if not guest and not writable:
+                    size = stub_offset + len(stubs) * elf.STUB_BYTES
+                area = self.guest if guest else self.support
+                block = _Block(area, area.allocate(size), size, writable)
+                blocks.append(block)
+                for section in sections:
+                    section.address += block.start
+                if not guest and not writable:
+                    stub_start = block.start + stub_offset
+        externals = {
+            name: stub_start + index * elf.STUB_BYTES for index, name in enumerate(stubs)
+        }
+        images = obj.link(externals)
+        for block in blocks:
+            protection = libc.PROT_READ | libc.PROT_WRITE
+            libc.protect(block.start, libc.page_ceil(block.size), protection)
+        for number, section in obj.sections.items():
+            ctypes.memmove(section.address, bytes(images[number]), section.size)
+        for name, address in externals.items():
+            stub = elf.jump_stub(_IS_X86, libc.function_address(name))
+            ctypes.memmove(address, stub, len(stub))
+        for block in blocks:
+            if not block.writable:
+                protection = libc.PROT_READ | libc.PROT_EXEC
+                libc.protect(block.start, libc.page_ceil(block.size), protection)
+        if not _IS_X86:
+            for block in blocks:
+                _flush_instruction_cache(block.start, block.size)
+        return LoadedCode(self, blocks, obj.defined())
+
+    def free(self, blocks: list[_Block]) -> None:
+        with self._lock:
+            for block in blocks:
+                size = libc.page_ceil(block.size)
+                libc.protect(block.start, size, libc.PROT_NONE)
+                libc.discard(block.start, size)
+                block.area.free(block.start, block.size)
+
+
+class LoadedCode:
+    """An object in executable memory. Its pages go back when the last holder lets go of it."""
+
+    def __init__(
+        self, region: CodeRegion, blocks: list[_Block], symbols: dict[str, tuple[int, int]]
+    ) -> None:
+        self._region = region
+        self._blocks = blocks
+        self.symbols = symbols
+        self._starts: list[tuple[int, int, str]] | None = None
+
+    def address(self, name: str) -> int:
+        return self.symbols[name][0]
+
+    def symbol_at(self, address: int) -> str | None:
+        """Name of the function that contains an address, or None."""
+        if self._starts is None:
+            self._starts = sorted((a, size, name) for name, (a, size) in self.symbols.items())
+        index = bisect.bisect_right(self._starts, (address, 1 << 64, "")) - 1
+        if index >= 0:
+            start, size, name = self._starts[index]
+            if start <= address < start + size:
+                return name
+        return None
+
+    @property
+    def size(self) -> int:
+        """Bytes of address space that hold this object."""
+        return sum(libc.page_ceil(block.size) for block in self._blocks)
+
+    def __del__(self) -> None:
+        blocks, self._blocks = self._blocks, []
+        if blocks:
+            self._region.free(blocks)
+
+
+def _flush_instruction_cache(start: int, size: int) -> None:
+    library = ctypes.CDLL("libgcc_s.so.1")
+    library.__clear_cache(ctypes.c_void_p(start), ctypes.c_void_p(start + size))

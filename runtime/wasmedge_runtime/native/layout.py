@@ -1,0 +1,171 @@
+"""Structures that generated code and Python share, in one place.
+
+Every offset used by emitted LLVM IR, by the support routines and by Python comes from here; a test
+holds the offsets against the code that LLVM makes of them. All fields are 8 bytes wide unless said
+otherwise, so that no layout depends on a platform's padding rules.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import ClassVar
+
+SLOT_BYTES = 16
+"""Width of one argument or result slot of a call: a v128 fits, smaller values use the low bytes."""
+
+TABLE_COMMIT_ELEMENTS = 8192
+"""Tables become accessible in steps of this many elements (64 KiB: a multiple of any page size)."""
+
+MAX_FRAMES = 64
+"""Return addresses that a trap records, innermost first."""
+
+
+class Record(ctypes.Structure):
+    """A C structure of 8-byte fields; `offset(name)` gives a field's byte offset."""
+
+    _pack_: ClassVar[int] = 8
+
+    @classmethod
+    def offset(cls, name: str) -> int:
+        return int(getattr(cls, name).offset)
+
+
+class Activation(Record):
+    """What belongs to the call that a Store is running; one per Store.
+
+    `jump_buffer`, `stack_limit` and `outer` belong to the innermost entry: the entry routine saves
+    the caller's values in its frame and puts them back when it returns.
+    """
+
+    _fields_: ClassVar = [
+        ("stack_limit", ctypes.c_uint64),
+        ("caller", ctypes.c_uint64),  # vmctx of the guest function that calls out
+        ("jump_buffer", ctypes.c_uint64),
+        ("outer", ctypes.c_uint64),  # activation that this thread ran before, or 0
+        ("depth", ctypes.c_uint64),  # entries in progress; 0 when the Store is idle
+        ("call_id", ctypes.c_uint64),  # of the outermost entry; 0 when the Store is idle
+        ("last_call_id", ctypes.c_uint64),
+        ("interrupt_request", ctypes.c_uint64),  # call_id of the call to stop
+        ("in_host", ctypes.c_uint64),  # host functions in progress
+        ("trap_code", ctypes.c_uint64),
+        ("instructions", ctypes.c_uint64),
+        ("gas", ctypes.c_uint64),
+        ("gas_limit", ctypes.c_uint64),
+        ("gas_segment", ctypes.c_uint64),  # which run of instructions gas ended in
+        ("memory_ranges", ctypes.c_uint64),  # array of MemoryRange, ended by a zero base
+        ("results", ctypes.c_uint64),  # slots for functions with two or more results
+        ("frame_count", ctypes.c_uint64),
+        ("frames", ctypes.c_uint64 * MAX_FRAMES),
+    ]
+
+
+class ThreadRecord(Record):
+    """What the engine knows of one operating system thread."""
+
+    _fields_: ClassVar = [
+        ("activation", ctypes.c_uint64),  # running now on this thread, or 0
+        ("stack_limit", ctypes.c_uint64),  # guest code must not go below
+        ("stack_guard", ctypes.c_uint64),  # lowest address that counts as stack overflow
+    ]
+
+
+class MemoryRange(Record):
+    """A reservation in which a fault of guest code is an out-of-bounds access."""
+
+    _fields_: ClassVar = [("base", ctypes.c_uint64), ("bytes", ctypes.c_uint64)]
+
+
+class MemoryRecord(Record):
+    """A memory instance. The base never moves."""
+
+    _fields_: ClassVar = [
+        ("base", ctypes.c_uint64),
+        ("bytes", ctypes.c_uint64),  # current size
+        ("max_pages", ctypes.c_uint64),  # growth beyond fails: declared, configured, reserved
+    ]
+
+
+class TableRecord(Record):
+    """A table instance: an array of references. The base never moves."""
+
+    _fields_: ClassVar = [
+        ("base", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),  # elements
+        ("max_size", ctypes.c_uint64),
+        ("committed", ctypes.c_uint64),  # elements that are backed by accessible pages
+    ]
+
+
+class FunctionRecord(Record):
+    """A function instance, at a stable address; function references are addresses of these."""
+
+    _fields_: ClassVar = [
+        ("code", ctypes.c_uint64),
+        ("context", ctypes.c_uint64),  # first argument: a vmctx, or a HostContext
+        ("type", ctypes.c_uint64),  # canonical number of the function type, 0 matches none
+        ("thunk", ctypes.c_uint64),  # enters `code` from slots, C convention
+    ]
+
+
+class HostContext(Record):
+    """What the stub of a host function needs: one per host function and Store."""
+
+    _fields_: ClassVar = [
+        ("activation", ctypes.c_uint64),
+        ("callback", ctypes.c_uint64),  # void (*)(void), a ctypes callback
+        ("slots", ctypes.c_uint64),  # arguments in, results out
+        ("status", ctypes.c_uint64),  # an ErrCode; the stub writes FAILED, completion writes 0
+    ]
+
+
+class Segment(Record):
+    """A data or element segment; dropping it sets `length` to 0."""
+
+    _fields_: ClassVar = [("address", ctypes.c_uint64), ("length", ctypes.c_uint64)]
+
+
+class CallDescriptor(Record):
+    """What Python hands to the entry routine; argument slots follow the header."""
+
+    _fields_: ClassVar = [
+        ("activation", ctypes.c_uint64),
+        ("record", ctypes.c_uint64),
+        ("reserved", ctypes.c_uint64 * 2),
+    ]
+
+
+CALL_SLOTS = ctypes.sizeof(CallDescriptor)
+"""Offset of the first slot in a call descriptor; slots are 16-byte aligned."""
+
+HELPERS = (
+    "trap",
+    "stop_out_of_gas",
+    "memory_grow",
+    "memory_copy",
+    "memory_fill",
+    "memory_init",
+    "table_grow",
+    "table_copy",
+    "table_fill",
+    "table_init",
+)
+"""Support routines that guest code reaches through its vmctx, in the order of the helper table."""
+
+
+class ContextHeader(Record):
+    """Start of every vmctx; what follows depends on the module (`codegen.context`)."""
+
+    _fields_: ClassVar = [
+        ("activation", ctypes.c_uint64),
+        ("helpers", ctypes.c_uint64),
+        ("costs", ctypes.c_uint64),  # gas of each run of instructions
+        ("reserved", ctypes.c_uint64),
+    ]
+
+
+# Statuses of the entry routine and of host callbacks beside the ErrCode values (all below 0x100).
+STATUS_OK = 0
+STATUS_NEEDS_THREAD = 0x1000
+STATUS_HOST_FAILED = 0x1001
+STATUS_KEYBOARD_INTERRUPT = 0x1002
+STATUS_STACK_OVERFLOW = 0x1003

@@ -1,0 +1,185 @@
+"""The loaded support routines, threads made ready for guest code, and signal handlers.
+
+`support()` gives the one instance of the process: it loads the support object (compiling it when
+the cache does not have it), and installs the handlers. `Support.check_handlers` puts them back
+where something else, such as faulthandler, has taken their place.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+import threading
+from typing import ClassVar
+
+from .. import cache
+from . import libc
+from .code import CodeRegion, LoadedCode
+from .layout import HELPERS, ThreadRecord
+from .support_ir import EXTERNALS, support_module
+
+INTERRUPT_SIGNAL = signal.SIGRTMIN + int(os.environ.get("WASMEDGE_INTERRUPT_SIGNAL", "7"))
+"""The real-time signal that stops a running call; WASMEDGE_INTERRUPT_SIGNAL=n means SIGRTMIN+n."""
+
+_ALTERNATE_STACK_BYTES = 1 << 16
+_SMALLEST_ALTERNATE_STACK = 1 << 14
+_SS_DISABLE = 2
+_SA_SIGINFO, _SA_ONSTACK, _SA_RESTART, _SA_NODEFER = 4, 0x08000000, 0x10000000, 0x40000000
+
+_GUARD_BYTES = 1 << 20
+"""Below the lowest address of a stack, faults still count as overflow (the kernel's own gap)."""
+
+
+class _SigAction(ctypes.Structure):
+    _fields_: ClassVar = [
+        ("handler", ctypes.c_uint64),
+        ("mask", ctypes.c_uint8 * 128),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    ]
+
+
+class _Stack(ctypes.Structure):
+    _fields_: ClassVar = [
+        ("address", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("size", ctypes.c_size_t),
+    ]
+
+
+_Handler = tuple[int, str, int]  # signal, routine, index in @previous_actions
+
+_FAULT_HANDLERS: tuple[_Handler, ...] = (
+    (signal.SIGSEGV, "on_fault", 0),
+    (signal.SIGBUS, "on_fault", 1),
+    (INTERRUPT_SIGNAL, "on_interrupt", 2),
+)
+_KEYBOARD_HANDLER: _Handler = (signal.SIGINT, "on_keyboard", 3)
+
+
+class Support:
+    """The run-time routines of this process; made by `support()`, never freed."""
+
+    def __init__(self) -> None:
+        text = support_module()
+        name = cache.key("support", text, platform.machine())
+        data = cache.load(name)
+        if data is None:
+            from ..codegen.llvm import compile_object
+
+            data = compile_object(text, 2)
+            cache.store(name, data)
+        region = CodeRegion.get()
+        self.code: LoadedCode = region.load(data, EXTERNALS)
+        self.pid = os.getpid()
+        self._libc = libc.library()
+        self._libc.sigaction.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+        self._lock = threading.Lock()
+
+        self.enter = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_uint64)(self.code.address("enter"))
+        self.helpers = self.code.address("helpers")
+        self.memory_grow = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64)(
+            self.code.address("memory_grow")
+        )
+        key = ctypes.c_uint()
+        destructor = ctypes.c_void_p(libc.function_address("free"))
+        if self._libc.pthread_key_create(ctypes.byref(key), destructor) != 0:
+            raise OSError("no thread-specific key is left for the engine")
+        self._key = key
+        ctypes.c_uint32.from_address(self.code.address("thread_key")).value = key.value
+        for symbol, value in (
+            ("guest_start", region.guest.start),
+            ("guest_end", region.guest.end),
+        ):
+            ctypes.c_uint64.from_address(self.code.address(symbol)).value = value
+        self.check_handlers()
+
+    def prepare_thread(self) -> None:
+        """Make the calling thread ready for guest code: its stack limit, and a stack for signals."""
+        low, size = self._stack_of_this_thread()
+        record_bytes = ctypes.sizeof(ThreadRecord)
+        malloc = self._libc.malloc
+        malloc.restype = ctypes.c_void_p
+        malloc.argtypes = [ctypes.c_size_t]
+        address = malloc(record_bytes + _ALTERNATE_STACK_BYTES)
+        if not address:
+            raise MemoryError("no memory for the record of a thread")
+        record = ThreadRecord.from_address(address)
+        record.activation = 0
+        record.stack_limit = low + min(max(size // 8, 1 << 16), 1 << 20)
+        record.stack_guard = low - _GUARD_BYTES
+
+        old = _Stack()
+        self._libc.sigaltstack(None, ctypes.byref(old))
+        if old.flags & _SS_DISABLE or old.size < _SMALLEST_ALTERNATE_STACK:
+            new = _Stack(address + record_bytes, 0, _ALTERNATE_STACK_BYTES)
+            self._libc.sigaltstack(ctypes.byref(new), None)
+        if self._libc.pthread_setspecific(self._key, ctypes.c_void_p(address)) != 0:
+            raise MemoryError("no memory for the record of a thread")
+
+    def _stack_of_this_thread(self) -> tuple[int, int]:
+        attributes = ctypes.create_string_buffer(256)
+        self._libc.pthread_self.restype = ctypes.c_void_p
+        thread = ctypes.c_void_p(self._libc.pthread_self())
+        if self._libc.pthread_getattr_np(thread, attributes) != 0:
+            raise OSError("cannot find the limits of this thread's stack")
+        low, size = ctypes.c_void_p(), ctypes.c_size_t()
+        self._libc.pthread_attr_getstack(attributes, ctypes.byref(low), ctypes.byref(size))
+        self._libc.pthread_attr_destroy(attributes)
+        return low.value or 0, size.value
+
+    def check_handlers(self) -> None:
+        """Install the handlers, or put them back in front of those installed after them."""
+        if os.getpid() != self.pid:
+            raise RuntimeError(
+                "the WebAssembly engine was used before this process was forked; "
+                "start the child with multiprocessing's 'spawn' method, or use a VMPool"
+            )
+        with self._lock:
+            for handler in _FAULT_HANDLERS:
+                self._install(handler)
+            # A handler that does not raise would see its calls stopped for nothing.
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                self._install(_KEYBOARD_HANDLER)
+
+    def _install(self, handler: _Handler) -> None:
+        number, routine, index = handler
+        ours = self.code.address(routine)
+        current = _SigAction()
+        if self._libc.sigaction(number, None, ctypes.byref(current)) != 0:
+            raise OSError(f"cannot read the handler of signal {number}")
+        if current.handler == ours:
+            return
+        place = self.code.address("previous_actions") + index * ctypes.sizeof(_SigAction)
+        ctypes.memmove(place, ctypes.byref(current), ctypes.sizeof(_SigAction))
+        flags = _SA_SIGINFO | _SA_ONSTACK | _SA_RESTART | _SA_NODEFER
+        if number == signal.SIGINT:
+            flags &= ~_SA_RESTART  # as Python installs it, so that blocking calls notice Ctrl-C
+        new = _SigAction(handler=ours, flags=flags)
+        if self._libc.sigaction(number, ctypes.byref(new), None) != 0:
+            raise OSError(f"cannot install the handler of signal {number}")
+
+    def send_interrupt(self, thread_id: int) -> None:
+        """Send the interrupt signal to one thread of this process (its native id)."""
+        self._libc.tgkill(self.pid, thread_id, INTERRUPT_SIGNAL)
+
+
+_support: Support | None = None
+_support_lock = threading.Lock()
+
+
+def support() -> Support:
+    """The support routines of this process, loaded on first use."""
+    global _support
+    if _support is None:
+        with _support_lock:
+            if _support is None:
+                _support = Support()
+    return _support
+
+
+def helper_offset(name: str) -> int:
+    """Byte offset of a helper's address in the helper table."""
+    return HELPERS.index(name) * 8
