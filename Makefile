@@ -7,9 +7,11 @@
 #   make format   formats the sources
 #   make clean    removes .venv and all caches of the project
 
-PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 python3.14,\
+ifndef PYTHON
+PYTHON := $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 python3.14,\
     $(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
         && echo $(name))))
+endif
 BIN := .venv/bin
 CODE := wasmedge_async pool runtime tests examples benchmarks tools
 
