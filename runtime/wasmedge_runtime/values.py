@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, SupportsIndex
 
@@ -20,7 +21,7 @@ class _Width(int):
     _bits: ClassVar[int]
 
     def __new__(cls, value: SupportsIndex = 0) -> Self:
-        number = super().__new__(cls, value)
+        number = super().__new__(cls, operator.index(value))  # int() would cut floats
         if not -(1 << (cls._bits - 1)) <= number < 1 << cls._bits:
             raise OverflowError(
                 f"{int(number)} is outside the range of {cls.__name__.lower()}: "
