@@ -102,7 +102,7 @@ def _check_size(name: str, value: object) -> None:
         raise ValueError(f"Limit {name} must not be negative: {value}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limit:
     """The size range of a table (in elements) or a memory (in pages of 64 KiB).
 
@@ -189,7 +189,7 @@ class FunctionType(_Value):
         return f"FunctionType([{parameters}], [{returns}])"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TableType(_Value):
     """The element type and size range of a table (specification 2.3.9)."""
 
@@ -197,14 +197,14 @@ class TableType(_Value):
     limit: Limit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MemoryType(_Value):
     """The size range of a memory, in pages of 64 KiB (specification 2.3.8)."""
 
     limit: Limit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GlobalType(_Value):
     """The value type and mutability of a global (specification 2.3.10)."""
 
@@ -215,7 +215,7 @@ class GlobalType(_Value):
 ExternalValue: TypeAlias = FunctionType | TableType | MemoryType | GlobalType
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ImportType(_Value):
     """One import of a module: its two names and the type it needs (specification 2.5.11)."""
 
@@ -225,7 +225,7 @@ class ImportType(_Value):
     external_value: ExternalValue
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ExportType(_Value):
     """One export of a module: its name and type (specification 2.5.10)."""
 
