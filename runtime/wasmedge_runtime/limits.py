@@ -60,6 +60,3 @@ MAX_LABELS = 65_520
 
 MAX_NAME_SIZE = 100_000
 """Bytes of a name of an import, export or custom section."""
-
-MAX_FUNCTION_NAMES = MAX_FUNCTIONS
-"""Entries taken from the name section; only functions that exist have one."""

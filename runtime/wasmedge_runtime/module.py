@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from wasmedge_runtime.configure import Proposal
-from wasmedge_runtime.errors import closed_error
+from wasmedge_runtime.errors import ErrCode, closed_error
 from wasmedge_runtime.types import (
     ExportType,
     ExternalValue,
@@ -113,6 +113,9 @@ class AST:
         """The whole file, which bodies, data segments and custom sections are slices of."""
         self.proposals = proposals
         """What was switched on when it was loaded; validation allows nothing beyond it."""
+        self.uses: dict[Proposal, tuple[ErrCode, str, int]] = {}
+        """The proposals that everything but the bodies needs: error code, what needs it first,
+        and where in the file that is."""
 
         self.types: list[FunctionType] = []
         self.imports: list[Import] = []

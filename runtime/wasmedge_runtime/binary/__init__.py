@@ -1,0 +1,1 @@
+"""From bytes to the AST: core specification, chapter 5."""

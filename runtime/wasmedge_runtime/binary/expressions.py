@@ -1,0 +1,67 @@
+"""Constant expressions: core specification 5.4.9, the instructions of 3.3.13 only."""
+
+from __future__ import annotations
+
+from wasmedge_runtime.binary.reader import Reader
+from wasmedge_runtime.binary.types import TypeReader
+from wasmedge_runtime.errors import MESSAGES, ErrCode, LoadError, ValidationError
+from wasmedge_runtime.features import illegal_opcode
+from wasmedge_runtime.module import ConstExpr, Immediate
+from wasmedge_runtime.opcodes import BY_OPCODE
+
+END = 0x0B
+CONSTANT_OPCODES = frozenset({0x23, 0x41, 0x42, 0x43, 0x44, 0xD0, 0xD2, 0xFD0C})
+"""global.get, the const instructions, ref.null and ref.func."""
+
+PREFIXES = (0xFC, 0xFD)
+
+
+def const_expr(reader: Reader, types: TypeReader) -> ConstExpr:
+    """Read an expression up to and including its `end`.
+
+    Raises:
+        LoadError: it is malformed.
+        ValidationError: ConstExprRequired. Only constant instructions have a place in the AST, so
+            that this rule is checked here, ahead of all others.
+    """
+    expr: list[tuple[int, Immediate]] = []
+    while True:
+        offset = reader.pos
+        opcode = reader.byte()
+        if opcode == END:
+            return tuple(expr)
+        if opcode in PREFIXES:
+            prefix, number = opcode, reader.u32()
+            opcode = prefix << 8 | number
+            known = number <= 0xFF and opcode in BY_OPCODE
+            message = illegal_opcode(number, prefix)
+        else:
+            known = opcode in BY_OPCODE
+            message = illegal_opcode(opcode)
+        if not known:
+            raise LoadError(ErrCode.IllegalOpCode, message, offset)
+        row = BY_OPCODE[opcode]
+        if row.proposal is not None:
+            types.need(row.proposal, row.name, ErrCode.IllegalOpCode, offset)
+        if opcode not in CONSTANT_OPCODES:
+            words = MESSAGES[ErrCode.ConstExprRequired]
+            raise ValidationError(ErrCode.ConstExprRequired, f"{words}, not {row.name}", offset)
+        expr.append((opcode, _immediate(reader, types, row.immediates)))
+
+
+def _immediate(reader: Reader, types: TypeReader, layout: str) -> Immediate:
+    match layout:
+        case "i32":
+            return reader.s32()
+        case "i64":
+            return reader.s64()
+        case "f32":
+            return int.from_bytes(reader.take(4), "little")
+        case "f64":
+            return int.from_bytes(reader.take(8), "little")
+        case "v128":
+            return reader.take(16)
+        case "ref_type":
+            return int(types.ref_type())
+        case _:  # an index: global, func
+            return reader.u32()
