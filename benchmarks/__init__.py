@@ -1,0 +1,6 @@
+"""Comparison with wasmtime (through wasmtime-py) and with native code: `python -m benchmarks`.
+
+`kernels/` has the C sources, `build.py` compiles them, `engines.py` puts both engines behind the
+same few calls, `measure.py` times interleaved, `rows.py` says what is measured and which aim each
+figure has, `report.py` and `plot.py` write the results.
+"""
