@@ -26,6 +26,7 @@ class Statistics:
 
     def __init__(self) -> None:
         self._closed = False
+        self._borrowed = False  # a VM's own: closing it is the VM's business
         # Written by the engine at the end of each call, and read by it at the start of one.
         self._instr_count = 0
         self._total_cost = 0
@@ -110,8 +111,12 @@ class Statistics:
         self._instr_count = self._total_cost = self._wasm_ns = self._host_ns = 0
 
     def close(self) -> None:
-        """End the use of this object; executors that have it keep working."""
-        self._closed = True
+        """End the use of this object; executors that have it keep working.
+
+        Nothing happens when it belongs to a VM.
+        """
+        if not self._borrowed:
+            self._closed = True
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,343 @@
+"""VM: load, validate, instantiate and execute in order, in one store."""
+
+from __future__ import annotations
+
+import copy
+import os
+from types import TracebackType
+from typing import Any, Self
+
+from wasmedge_runtime.configure import Configure, HostRegistration
+from wasmedge_runtime.errors import ErrCode, WasmEdgeError, closed_error
+from wasmedge_runtime.executor import Executor
+from wasmedge_runtime.import_object import ImportObject
+from wasmedge_runtime.loader import Loader
+from wasmedge_runtime.module import AST
+from wasmedge_runtime.state import VMState
+from wasmedge_runtime.statistics import Statistics
+from wasmedge_runtime.store import Store
+from wasmedge_runtime.types import FunctionType
+from wasmedge_runtime.validator import Validator
+
+__all__ = ["VM", "VMState"]
+
+_LOAD = "load_wasm_file, load_wasm_buffer or load_wasm_ast"
+
+# What is missing before a step that needs a state: (needed state, current state) -> what to call.
+_FIRST: dict[tuple[VMState, VMState], str] = {
+    (VMState.LOADED, VMState.INITED): _LOAD,
+    (VMState.VALIDATED, VMState.INITED): f"{_LOAD}, then validate",
+    (VMState.VALIDATED, VMState.LOADED): "validate",
+    (VMState.INSTANTIATED, VMState.INITED): f"{_LOAD}, then validate and instantiate",
+    (VMState.INSTANTIATED, VMState.LOADED): "validate and instantiate",
+    (VMState.INSTANTIATED, VMState.VALIDATED): "instantiate",
+}
+
+
+class VM:
+    """The steps from bytes to results, with a store for the instances.
+
+    ::
+
+        with VM() as vm:
+            [number] = vm.run_wasm_file("fibonacci.wasm", "fib", 21)
+
+    or step by step: `load_wasm_file`, `validate`, `instantiate`, then `execute` as often as needed.
+    Each step moves `state` on; a step out of order is `WrongVMWorkflow`. Loading another module
+    starts again; registering one returns from INSTANTIATED to VALIDATED, because what was
+    instantiated does not see it. A step that fails leaves the state as it was.
+
+    Args:
+        config: proposals, limits and statistics; copied. The defaults when None.
+        store: where instances live. The VM makes its own when None, and closes it at the end; one
+            that is given is the caller's. Several VMs in one store replace each other's anonymous
+            module and can conflict in names.
+    """
+
+    def __init__(self, config: Configure | None = None, store: Store | None = None) -> None:
+        config = Configure() if config is None else config.copy()
+        self._statistics = Statistics()
+        self._statistics._borrowed = True
+        self._loader = Loader(config)
+        self._validator = Validator(config)
+        self._executor = Executor(config, self._statistics)
+        self._owns_store = store is None
+        self._store = Store() if store is None else store
+        self._module: AST | None = None
+        self._state = VMState.INITED
+        self._closed = False
+
+    # Registering: what other modules import, and `execute_registered` calls.
+
+    def register_wasm_file(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Load, validate and instantiate the module in a file, under a name.
+
+        Raises:
+            LoadError, ValidationError: the module is refused.
+            InstantiationError: ModuleNameConflict when the name is taken, or imports do not fit.
+            Trap: a segment does not fit, or the start function trapped.
+        """
+        self._check_open()
+        self._register(name, self._loader.load_file(path))
+
+    def register_wasm_buffer(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        """Load, validate and instantiate the module in a buffer, under a name.
+
+        Raises as `register_wasm_file`.
+        """
+        self._check_open()
+        self._register(name, self._loader.load_buffer(data))
+
+    def register_ast(self, name: str, ast: AST) -> None:
+        """Validate and instantiate a loaded module, under a name.
+
+        Raises as `register_wasm_file`.
+        """
+        self._check_open()
+        self._register(name, ast)
+
+    def register_import(self, import_object: ImportObject) -> None:
+        """Make the host's functions, tables, memories and globals importable, under their
+        module's name.
+
+        Raises:
+            InstantiationError: ModuleNameConflict when the name is taken.
+        """
+        self._check_open()
+        self._executor.register_import(self._store, import_object)
+        self._instantiated_is_stale()
+
+    def _register(self, name: str, ast: AST) -> None:
+        self._validator.validate(ast)
+        self._executor.register_module(self._store, ast, name)
+        self._instantiated_is_stale()
+
+    # Running: all steps at once, for a module that is not kept.
+
+    def run_wasm_file(self, path: str | os.PathLike[str], function: str, *args: Any) -> list[Any]:
+        """Load, validate and instantiate the module in a file, and call one of its functions.
+
+        It replaces the store's anonymous module, and leaves the module that was loaded before for
+        `instantiate`.
+
+        Raises:
+            LoadError, ValidationError, InstantiationError: the module is refused.
+            WasmEdgeError: FuncNotFound, or FuncSigMismatch when the number of arguments is wrong.
+            TypeError, OverflowError: an argument does not fit its type.
+            Trap, HostFunctionError: the call failed.
+        """
+        self._check_open()
+        return self._run(self._loader.load_file(path), function, args)
+
+    def run_wasm_buffer(
+        self, data: bytes | bytearray | memoryview, function: str, *args: Any
+    ) -> list[Any]:
+        """Load, validate and instantiate the module in a buffer, and call one of its functions.
+
+        As `run_wasm_file`.
+        """
+        self._check_open()
+        return self._run(self._loader.load_buffer(data), function, args)
+
+    def run_wasm_ast(self, ast: AST, function: str, *args: Any) -> list[Any]:
+        """Validate and instantiate a loaded module, and call one of its functions.
+
+        As `run_wasm_file`.
+        """
+        self._check_open()
+        return self._run(ast, function, args)
+
+    def _run(self, ast: AST, function: str, args: tuple[Any, ...]) -> list[Any]:
+        self._validator.validate(ast)
+        self._executor.instantiate(self._store, ast)
+        self._instantiated_is_stale()
+        return self._executor.invoke(self._store, function, *args)
+
+    # Step by step.
+
+    def load_wasm_file(self, path: str | os.PathLike[str]) -> None:
+        """Load the module in a file; from every state, to LOADED.
+
+        Raises:
+            LoadError: there is no such file, it cannot be read, or it is not a module.
+        """
+        self._check_open()
+        self._load(self._loader.load_file(path))
+
+    def load_wasm_buffer(self, data: bytes | bytearray | memoryview) -> None:
+        """Load the module in a buffer; from every state, to LOADED.
+
+        Raises:
+            LoadError: it is not a module.
+        """
+        self._check_open()
+        self._load(self._loader.load_buffer(data))
+
+    def load_wasm_ast(self, ast: AST) -> None:
+        """Take a module that a `Loader` has loaded; from every state, to LOADED.
+
+        The VM keeps a copy: `ast` may be closed.
+
+        Raises:
+            WasmEdgeError: `ast` is closed.
+        """
+        self._check_open()
+        if ast.closed:
+            raise closed_error(ast)
+        self._load(copy.copy(ast))
+
+    def _load(self, ast: AST) -> None:
+        self._module = ast
+        self._state = VMState.LOADED
+
+    def validate(self) -> None:
+        """Validate the loaded module, to VALIDATED.
+
+        Raises:
+            WasmEdgeError: WrongVMWorkflow, nothing is loaded.
+            ValidationError: the module is not valid.
+        """
+        self._validator.validate(self._needs(VMState.LOADED, "validate"))
+        self._state = VMState.VALIDATED
+
+    def instantiate(self) -> None:
+        """Instantiate the validated module as the store's anonymous module, to INSTANTIATED.
+
+        Doing it again gives fresh memories, tables and globals.
+
+        Raises:
+            WasmEdgeError: WrongVMWorkflow, the loaded module is not validated.
+            InstantiationError: imports do not fit.
+            Trap: a segment does not fit, or the start function trapped.
+        """
+        self._executor.instantiate(self._store, self._needs(VMState.VALIDATED, "instantiate"))
+        self._state = VMState.INSTANTIATED
+
+    def execute(self, function: str, *args: Any) -> list[Any]:
+        """Call an exported function of the instantiated module; a list with its results.
+
+        Raises:
+            WasmEdgeError: WrongVMWorkflow before `instantiate`; FuncNotFound; FuncSigMismatch when
+                the number of arguments is wrong.
+            TypeError, OverflowError: an argument does not fit its type.
+            Trap: the guest trapped, was interrupted, or reached the cost limit.
+            HostFunctionError: a host function raised.
+        """
+        self._needs(VMState.INSTANTIATED, "execute")
+        return self._executor.invoke(self._store, function, *args)
+
+    def execute_registered(self, module: str, function: str, *args: Any) -> list[Any]:
+        """Call an exported function of a registered module, or a host function; in every state.
+
+        Raises as `execute`, except WrongVMWorkflow.
+        """
+        self._check_open()
+        return self._executor.invoke_registered(self._store, module, function, *args)
+
+    def interrupt(self) -> None:
+        """Stop the call that runs in this VM, from another thread.
+
+        The call raises `Trap` with `ErrCode.Interrupted`; memory stays as the guest left it, and
+        the VM can be used again. Without a running call, nothing happens.
+        """
+        self._check_open()
+        self._store.interrupt()
+
+    # Looking at what is there.
+
+    @property
+    def state(self) -> VMState:
+        """How far the VM has come."""
+        self._check_open()
+        return self._state
+
+    @property
+    def store(self) -> Store:
+        """The store that was given, or the VM's own."""
+        self._check_open()
+        return self._store
+
+    def get_store(self) -> Store:
+        """Return `store`."""
+        return self.store
+
+    def get_function_list(self) -> dict[str, FunctionType]:
+        """Return name and type of each function the anonymous module exports; {} without one."""
+        return {
+            name: function.function_type
+            for name in self.store.list_function()
+            if (function := self._store.find_function(name)) is not None
+        }
+
+    def get_function_type(self, function: str) -> FunctionType | None:
+        """Return the type of an exported function of the anonymous module, None when absent."""
+        found = self.store.find_function(function)
+        return None if found is None else found.function_type
+
+    def get_function_type_registered(self, module: str, function: str) -> FunctionType | None:
+        """Return the type of an exported function of a registered module, None when absent."""
+        found = self.store.find_function_registered(module, function)
+        return None if found is None else found.function_type
+
+    def get_import_object(self, registration: HostRegistration) -> ImportObject | None:
+        """Return the host module the configuration registered, None when it registered none."""
+        self._check_open()
+        if not isinstance(registration, HostRegistration):
+            raise TypeError(f"expected a HostRegistration, not {registration!r}")
+        return None
+
+    def get_statistics(self) -> Statistics:
+        """Return the statistics of all calls in this VM, as far as the configuration asks."""
+        self._check_open()
+        return self._statistics
+
+    # Ending.
+
+    def cleanup(self) -> None:
+        """Go back to INITED: the loaded module, all instances of the store, registered names, and
+        the counters of the statistics are gone. The cost table and limit stay."""
+        self._check_open()
+        self._store.reset()
+        self._module = None
+        self._statistics.clear()
+        self._state = VMState.INITED
+
+    def close(self) -> None:
+        """Release everything the VM owns; instances somebody still holds keep working."""
+        if self._closed:
+            return
+        self._closed = True
+        self._module = None
+        if self._owns_store:
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed_error(self)
+
+    def _needs(self, state: VMState, step: str) -> AST:
+        """The loaded module, when the VM has come as far as `state`."""
+        self._check_open()
+        if self._state < state or self._module is None:
+            raise WasmEdgeError(
+                ErrCode.WrongVMWorkflow,
+                f"wrong VM workflow: cannot {step} while the VM is {self._state.name}; "
+                f"call {_FIRST[state, self._state]} first",
+            )
+        return self._module
+
+    def _instantiated_is_stale(self) -> None:
+        """The module must be instantiated again: its instance was replaced, or names are new."""
+        if self._state is VMState.INSTANTIATED:
+            self._state = VMState.VALIDATED
