@@ -28,6 +28,9 @@ INVALID_CONVERSION = 0x86
 
 IR_TYPES = {"i32": "i32", "i64": "i64", "f32": "float", "f64": "double", "v128": "<2 x i64>"}
 
+MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+"""What the code is for; `functions` and `vector.sequences` prefer instructions of some."""
+
 OPERATORS: dict[str, str] = {}
 COMPARISONS: dict[str, str] = {}
 SEQUENCES: dict[str, str] = {}
@@ -381,8 +384,9 @@ def _decimal(value: float) -> str:
     return f"{value:.1f}"
 
 
-def functions(x86: bool) -> dict[str, str]:
-    """`FUNCTIONS` for x86-64, or for any other machine."""
+def functions(machine: str) -> dict[str, str]:
+    """`FUNCTIONS` for a machine: "x86_64" or any other."""
+    x86 = machine == "x86_64"
     found: dict[str, str] = {}
     for integer, bits in (("i32", 32), ("i64", 64)):
         found |= _divisions(integer, bits)
@@ -397,4 +401,4 @@ def functions(x86: bool) -> dict[str, str]:
     return found
 
 
-FUNCTIONS = functions(x86=platform.machine() in ("x86_64", "AMD64"))
+FUNCTIONS = functions(MACHINE)

@@ -1,0 +1,202 @@
+"""Vector instructions on floating-point lanes (WebAssembly 2.0, sections 4.3.3 and 4.4.3).
+
+What `numeric` says of signalling NaNs holds for lanes too. But whether LLVM knows a vector is
+not for the translator to see, as integer instructions make constants of constants: so the operands
+of arithmetic with an identity (x + 0.0, x * 1.0) pass through a fence here, always.
+"""
+
+from __future__ import annotations
+
+from wasmedge_runtime.codegen.numeric import fence
+from wasmedge_runtime.codegen.vector_lanes import FLOAT_SHAPES, INTEGER_SHAPES, Shape, lanewise
+
+
+def _arithmetic(name: str, shape: Shape) -> dict[str, str]:
+    vector = shape.vector
+    found = {}
+    for operator in ("add", "sub", "mul", "div"):
+        # A dividend has no identity.
+        first = "" if operator == "div" else f"%x = {fence(vector, '%a')}"
+        found[f"{name}.{operator}"] = lanewise(2, shape, f"""
+            {first}
+            %y = {fence(vector, "%b")}
+            %value = f{operator} {vector} {"%x" if first else "%a"}, %y
+        """)
+    found[f"{name}.neg"] = lanewise(1, shape, f"%value = fneg {vector} %a")
+    for operator, intrinsic in (
+        ("abs", "fabs"),
+        ("sqrt", "sqrt"),
+        ("ceil", "ceil"),
+        ("floor", "floor"),
+        ("trunc", "trunc"),
+        ("nearest", "roundeven"),
+    ):
+        found[f"{name}.{operator}"] = lanewise(
+            1, shape, f"%value = call {vector} @llvm.{intrinsic}.{shape.suffix}({vector} %a)"
+        )
+    return found
+
+
+def _comparisons(name: str, shape: Shape) -> dict[str, str]:
+    """All ones in a lane where the comparison holds, else all zeros."""
+    target = Shape(f"i{shape.bits}", shape.count)
+    return {
+        f"{name}.{operator}": lanewise(
+            2,
+            shape,
+            f"""
+            %holds = fcmp {"une" if operator == "ne" else "o" + operator} {shape.vector} %a, %b
+            %value = sext <{shape.count} x i1> %holds to {target.vector}
+            """,
+            target,
+        )
+        for operator in ("eq", "ne", "lt", "gt", "le", "ge")
+    }
+
+
+def _extremes(name: str, shape: Shape, machine: str) -> dict[str, str]:
+    """`min`, `max` as on scalars, and `pmin`, `pmax`, which are b < a ? b : a and a < b ? b : a."""
+    vector = shape.vector
+    bits = f"<{shape.count} x i{shape.bits}>"
+    bools = f"<{shape.count} x i1>"
+    found = {}
+    for operator, first, second, comparison, zeros, intrinsic in (
+        ("min", "%b", "%a", "olt", "or", "minimum"),
+        ("max", "%a", "%b", "ogt", "and", "maximum"),
+    ):
+        found[f"{name}.p{operator}"] = lanewise(2, shape, f"""
+            %second = fcmp olt {vector} {first}, {second}
+            %value = select {bools} %second, {vector} %b, {vector} %a
+        """)
+        if machine == "x86_64":
+            # `minps` gives its second operand for NaN and for a pair of zeros. Both orders
+            # together have the zeros' signs; NaN lanes are replaced by the (quiet) sum.
+            found[f"{name}.{operator}"] = lanewise(2, shape, f"""
+                %a.first = fcmp {comparison} {vector} %a, %b
+                %x = select {bools} %a.first, {vector} %a, {vector} %b
+                %b.first = fcmp {comparison} {vector} %b, %a
+                %y = select {bools} %b.first, {vector} %b, {vector} %a
+                %x.bits = bitcast {vector} %x to {bits}
+                %y.bits = bitcast {vector} %y to {bits}
+                %joined = {zeros} {bits} %x.bits, %y.bits
+                %ordered = bitcast {bits} %joined to {vector}
+                %nan = fcmp uno {vector} %a, %b
+                %opaque = {fence(vector, "%a")}
+                %sum = fadd {vector} %opaque, %b
+                %value = select {bools} %nan, {vector} %sum, {vector} %ordered
+            """)
+        else:
+            found[f"{name}.{operator}"] = lanewise(2, shape, f"""
+                %x = {fence(vector, "%a")}
+                %y = {fence(vector, "%b")}
+                %z = {fence(vector, "%y")}
+                %value = call {vector} @llvm.{intrinsic}.{shape.suffix}({vector} %x, {vector} %z)
+            """)
+    return found
+
+
+def _conversions(machine: str) -> dict[str, str]:
+    f32, f64, i32 = FLOAT_SHAPES["f32x4"], FLOAT_SHAPES["f64x2"], INTEGER_SHAPES["i32x4"]
+    low = "<2 x i32> <i32 0, i32 1>"
+    with_zeros = "<4 x i32> <i32 0, i32 1, i32 2, i32 3>"
+    found = {
+        "f32x4.demote_f64x2_zero": lanewise(1, f64, f"""
+            %x = {fence(f64.vector, "%a")}
+            %half = fptrunc <2 x double> %x to <2 x float>
+            %value = shufflevector <2 x float> %half, <2 x float> zeroinitializer, {with_zeros}
+        """, f32),
+        "f64x2.promote_low_f32x4": lanewise(1, f32, f"""
+            %half = shufflevector <4 x float> %a, <4 x float> poison, {low}
+            %value = fpext <2 x float> %half to <2 x double>
+        """, f64),
+    }
+    for sign, instruction in (("s", "sitofp"), ("u", "uitofp")):
+        found[f"f32x4.convert_i32x4_{sign}"] = lanewise(
+            1, i32, f"%value = {instruction} <4 x i32> %a to <4 x float>", f32
+        )
+        found[f"f64x2.convert_low_i32x4_{sign}"] = lanewise(1, i32, f"""
+            %half = shufflevector <4 x i32> %a, <4 x i32> poison, {low}
+            %value = {instruction} <2 x i32> %half to <2 x double>
+        """, f64)
+    bodies = _x86_truncations() if machine == "x86_64" else {
+        f"{source}_{sign}": f"""
+            %{part} = call {half} @llvm.fpto{sign}i.sat.{suffix}({shape.vector} %a)
+            {zeros}"""
+        for source, shape, part, half, kind, zeros in (
+            ("f32x4", f32, "value", "<4 x i32>", "v4i32.v4f32", ""),
+            (
+                "f64x2",
+                f64,
+                "half",
+                "<2 x i32>",
+                "v2i32.v2f64",
+                "%value = shufflevector <2 x i32> %half, <2 x i32> zeroinitializer, " + with_zeros,
+            ),
+        )
+        for sign in "su"
+        for suffix in (kind,)
+    }
+    for kind, body in bodies.items():
+        source, sign = kind.split("_")
+        zero = "_zero" if source == "f64x2" else ""
+        found[f"i32x4.trunc_sat_{source}_{sign}{zero}"] = lanewise(
+            1, FLOAT_SHAPES[source], body, i32
+        )
+    return found
+
+
+def _x86_truncations() -> dict[str, str]:
+    """The saturating truncations, which LLVM would do lane by lane.
+
+    A comparison that is false for NaN picks 0 for it, or is the mask that clears it.
+    """
+    with_zeros = "<4 x i32> <i32 0, i32 1, i32 2, i32 3>"
+    return {
+        # `cvttps2dq` gives -2^31 for what does not fit: right below, all bits wrong above.
+        "f32x4_s": """
+            %integers = call <4 x i32> @llvm.x86.sse2.cvttps2dq(<4 x float> %a)
+            %large = fcmp oge <4 x float> %a, splat (float 2147483648.0)
+            %flips = sext <4 x i1> %large to <4 x i32>
+            %saturated = xor <4 x i32> %integers, %flips
+            %number = fcmp ord <4 x float> %a, zeroinitializer
+            %numbers = sext <4 x i1> %number to <4 x i32>
+            %value = and <4 x i32> %saturated, %numbers""",
+        # Clamped to the largest float below 2^32, then all ones from 2^32 on.
+        "f32x4_u": """
+            %positive = fcmp ogt <4 x float> %a, zeroinitializer
+            %x = select <4 x i1> %positive, <4 x float> %a, <4 x float> zeroinitializer
+            %inside = fcmp olt <4 x float> %x, splat (float 4294967040.0)
+            %y = select <4 x i1> %inside, <4 x float> %x, <4 x float> splat (float 4294967040.0)
+            %integers = fptoui <4 x float> %y to <4 x i32>
+            %large = fcmp oge <4 x float> %x, splat (float 4294967296.0)
+            %ones = sext <4 x i1> %large to <4 x i32>
+            %value = or <4 x i32> %integers, %ones""",
+        # `cvttpd2dq` gives -2^31 for what is too low, and clears the upper half.
+        "f64x2_s": """
+            %number = fcmp ord <2 x double> %a, zeroinitializer
+            %x = select <2 x i1> %number, <2 x double> %a, <2 x double> zeroinitializer
+            %inside = fcmp olt <2 x double> %x, splat (double 2147483647.0)
+            %y = select <2 x i1> %inside, <2 x double> %x, <2 x double> splat (double 2147483647.0)
+            %value = call <4 x i32> @llvm.x86.sse2.cvttpd2dq(<2 x double> %y)""",
+        # The integer is the low half of the bits of 2^52 + x.
+        "f64x2_u": f"""
+            %positive = fcmp ogt <2 x double> %a, zeroinitializer
+            %x = select <2 x i1> %positive, <2 x double> %a, <2 x double> zeroinitializer
+            %inside = fcmp olt <2 x double> %x, splat (double 4294967295.0)
+            %y = select <2 x i1> %inside, <2 x double> %x, <2 x double> splat (double 4294967295.0)
+            %whole = call <2 x double> @llvm.trunc.v2f64(<2 x double> %y)
+            %biased = fadd <2 x double> %whole, splat (double 4503599627370496.0)
+            %bits = bitcast <2 x double> %biased to <2 x i64>
+            %half = trunc <2 x i64> %bits to <2 x i32>
+            %value = shufflevector <2 x i32> %half, <2 x i32> zeroinitializer, {with_zeros}""",
+    }
+
+
+def sequences(machine: str) -> dict[str, str]:
+    """The instructions of this module for a machine (see `vector.sequences`)."""
+    found = _conversions(machine)
+    for name, shape in FLOAT_SHAPES.items():
+        found |= _arithmetic(name, shape)
+        found |= _comparisons(name, shape)
+        found |= _extremes(name, shape, machine)
+    return found
