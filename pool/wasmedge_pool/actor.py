@@ -1,0 +1,171 @@
+"""A VM as an actor: one mailbox, one worker, and what has become of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from wasmedge_pool.backend import Backend, Death
+from wasmedge_pool.errors import PoolClosed, VMLost
+from wasmedge_pool.mailbox import Mailbox, Patient, Request
+from wasmedge_pool.protocol import CreateVM, Message
+from wasmedge_pool.settings import config_to_wire
+from wasmedge_runtime.configure import Configure
+
+__all__ = ["Actor", "running_loop"]
+
+# The name of the VM in a worker that has only one.
+VM_NAME = 1
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running event loop.
+
+    Raises:
+        RuntimeError: there is none that can drive workers.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "wasmedge_async needs a running asyncio or uvloop event loop; trio is not supported. "
+            'Start with asyncio.run(main()) or anyio.run(main, backend="asyncio").'
+        ) from None
+
+
+class Actor:
+    """Owns a worker process with one VM. The worker starts with the first request.
+
+    Not the object that users hold: the event loop refers to this one, so a user's forgotten VM
+    can still be found forgotten.
+
+    Args:
+        config: the VM's configuration; copied.
+        make_backend: makes the worker.
+    """
+
+    def __init__(self, config: Configure | None, make_backend: Callable[[], Backend]) -> None:
+        self._config = config_to_wire(config or Configure())
+        self._make_backend = make_backend
+        self._mailbox: Mailbox | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._ended: Patient | None = None
+        self._lost = ""
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        """The worker's process, 0 before it has one."""
+        return 0 if self._mailbox is None else self._mailbox.pid
+
+    @property
+    def state(self) -> int:
+        """The VM's state at its last answer."""
+        return 0 if self._mailbox is None else self._mailbox.state
+
+    @property
+    def open(self) -> bool:
+        """Whether there is something to close."""
+        return self._mailbox is not None and not self._closed
+
+    def begin(self) -> Request:
+        """Start the worker and make its VM; returns the request that is answered when it is."""
+        loop = running_loop()
+        self._ended = Patient(loop=loop)
+        mailbox = self._mailbox = Mailbox(self._make_backend(), self._on_lost)
+        first = Request(CreateVM(0, VM_NAME, self._config))
+        mailbox.submit(first)
+        # The only task: it must go on when the one that made the first request is cancelled.
+        self._starting = loop.create_task(self._start(mailbox))
+        first.future.add_done_callback(_seen)
+        return first
+
+    async def wait_begun(self, first: Request) -> None:
+        """Wait for the answer to `begin`'s request."""
+        assert self._mailbox is not None
+        await self._mailbox.wait(first)
+
+    async def _start(self, mailbox: Mailbox) -> None:
+        try:
+            await mailbox.start()
+        except BaseException as error:
+            # The requests that wait have failed with it.
+            self._lost = f"the VM's worker process could not be started: {error}"
+            self._end()
+            if not isinstance(error, Exception):
+                raise
+
+    async def ask(
+        self, message: Message, bulk: bytes | None = None, timeout: float | None = None
+    ) -> list[Any]:
+        """Have a request answered, after all those that were made before.
+
+        Raises:
+            PoolClosed: the VM is closed.
+            VMLost: its worker has ended.
+        """
+        return await self.wait(Request(message, bulk, timeout))
+
+    async def wait(self, request: Request) -> list[Any]:
+        """As `ask`."""
+        if self._closed:
+            raise PoolClosed("this VM is closed")
+        if self._mailbox is None:
+            self.begin()
+        mailbox = self._mailbox
+        assert mailbox is not None
+        if mailbox.gone:
+            raise VMLost(self._lost)
+        mailbox.submit(request)
+        return await mailbox.wait(request)
+
+    async def close(self) -> None:
+        """End the worker; what still waits or runs fails with `PoolClosed`. Idempotent."""
+        self._closed = True
+        mailbox = self._mailbox
+        if mailbox is None or mailbox.gone:
+            return
+        assert self._starting is not None
+        assert self._ended is not None
+        if mailbox.load or not self._starting.done():
+            self.kill()
+        else:
+            mailbox.finish()
+        with anyio.CancelScope(shield=True):
+            await self._ended
+
+    def kill(self) -> None:
+        """End the worker at once, without waiting for its end."""
+        self._closed = True
+        if self._mailbox is not None:
+            for request in self._mailbox.withdraw():
+                request.fail(PoolClosed("the VM was closed before the call began"))
+            self._mailbox.kill("the VM was closed", PoolClosed("the VM was closed during the call"))
+
+    def _on_lost(self, death: Death, waiting: list[Request]) -> None:
+        self._lost = (
+            f"the VM's worker process {death.pid} has ended ({_cause(death)}), and the VM's state "
+            "with it: open a new VM"
+        )
+        for request in waiting:
+            closed = PoolClosed("the VM was closed before the call began")
+            request.fail(closed if self._closed else VMLost(self._lost))
+        self._end()
+
+    def _end(self) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+
+def _cause(death: Death) -> str:
+    cause = f"exit code {death.exit_code}" if death.signal is None else f"signal {death.signal}"
+    return cause if death.reason is None else f"{cause}: {death.reason}"
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Take the exception of a future that others may not wait for."""
+    if not future.cancelled():
+        future.exception()

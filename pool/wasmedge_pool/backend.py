@@ -1,0 +1,78 @@
+"""The seam between a mailbox and wherever its worker runs: start, send, receive, stop.
+
+`process.WorkerProcess` is the one there is. Another could reach a worker on another machine.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from wasmedge_pool.protocol import Message
+
+__all__ = ["Backend", "Death", "Receiver"]
+
+
+class Death(NamedTuple):
+    """How a worker ended.
+
+    `exit_code` or `signal` is None; `running` is the number of the last request it began, or None
+    where that cannot be known; `reason` is what the parent or the worker itself had to say.
+    """
+
+    pid: int
+    exit_code: int | None
+    signal: int | None
+    running: int | None
+    reason: str | None
+
+
+class Receiver(Protocol):
+    """What a backend reports to. All calls come from the event loop."""
+
+    def received(self, messages: list[Message]) -> None:
+        """Take messages, checked field by field, in the order in which they were sent.
+
+        Raises `ProtocolError` when they make no sense; the backend then ends the worker.
+        """
+
+    def skipped(self, number: int) -> None:
+        """Take notice that an interrupted request had not begun and will not."""
+
+    def writable(self) -> None:
+        """Take notice that `Backend.congested` has become False."""
+
+    def lost(self, death: Death) -> None:
+        """Take notice that the worker has ended. The last call, made exactly once."""
+
+
+class Backend(Protocol):
+    """One worker."""
+
+    @property
+    def pid(self) -> int:
+        """The worker's process, 0 before it has one."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether the worker is behind with reading, so that sending should pause."""
+
+    async def start(self, receiver: Receiver) -> None:
+        """Start the worker and return when it is ready.
+
+        Raises `WorkerDied` when it ends, or is not ready in time; `lost` is not called then.
+        """
+
+    def send(self, frames: bytes) -> None:
+        """Send whole frames. Never blocks; nothing happens when the worker has ended."""
+
+    def interrupt(self, number: int) -> None:
+        """Ask the worker to end the request: it is answered or `skipped`."""
+
+    def running(self) -> int | None:
+        """Return the number of the last request the worker began, None when unknown."""
+
+    def finish(self) -> None:
+        """Ask the worker to end when it has done what was sent. `lost` follows."""
+
+    def kill(self, reason: str) -> None:
+        """End the worker now. `lost` follows."""

@@ -1,0 +1,381 @@
+"""A mailbox: the requests of one worker, in order, with their cancellation and deadlines.
+
+A request is *queued* here, then *sent*, then *ended* by its answer, by `skipped`, or by the
+worker's death. Sending ahead is what makes thousands of calls in flight quick; that the worker
+runs them in order, one at a time, and notes which one it has begun is what keeps it exact: after
+a crash, the call that was running fails with `WorkerDied`, and those behind it never ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+
+from wasmedge_pool.backend import Backend, Death
+from wasmedge_pool.errors import CallTimeout, PoolClosed, WorkerDied, error_from_wire
+from wasmedge_pool.protocol import (
+    Failure,
+    Items,
+    Log,
+    Message,
+    ProtocolError,
+    Result,
+    address,
+    chunks,
+    encode,
+    from_wire,
+)
+
+__all__ = ["GRACE_SECONDS", "Mailbox", "Patient", "Request"]
+
+# An interrupted guest ends within milliseconds. What has not ended after this is stuck in native
+# code, and its worker is killed.
+GRACE_SECONDS = 1.0
+
+# The most requests that are sent and not answered. More would only lie in the socket's buffer.
+WINDOW = 1024
+
+# What one answer may consist of, so that an endless one does not fill the parent's memory.
+_MAX_ITEMS = 1_000_000
+
+
+class Patient(asyncio.Future[None]):
+    """A future that cancelling does not end: whoever waits for it raises by itself afterwards."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        # True tells the task that the cancellation is taken care of.
+        return not self.done()
+
+
+class Request:
+    """One request, from the task that made it to its answer.
+
+    Args:
+        message: the message, with the id 0. It is encoded here, in the task that makes it.
+        bulk: bytes that travel before it.
+        timeout: seconds of running time after which the worker ends it, None for no limit.
+
+    Raises:
+        ValueError: the message is too long.
+    """
+
+    __slots__ = (
+        "bulk",
+        "ended",
+        "frame",
+        "future",
+        "items",
+        "number",
+        "open",
+        "timeout",
+        "verdict",
+    )
+
+    def __init__(
+        self, message: Message, bulk: bytes | None = None, timeout: float | None = None
+    ) -> None:
+        self.frame = encode(message)
+        self.bulk = bulk
+        self.timeout = timeout
+        self.number = 0  # set when it is sent
+        self.open = False  # sent and not answered
+        self.verdict: Exception | None = None  # what it fails with if its worker dies, if not that
+        self.future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self.ended: Patient | None = None  # somebody waits for the guest to have stopped
+        self.items: list[tuple[str, bytes, bytes]] | None = None
+
+    def finish(self, values: list[Any]) -> None:
+        """End it with an answer."""
+        self.open = False
+        if not self.future.done():
+            self.future.set_result(values)
+        if self.ended is not None and not self.ended.done():
+            self.ended.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """End it with an error."""
+        self.open = False
+        if not self.future.done():
+            self.future.set_exception(error)
+        if self.ended is not None and not self.ended.done():
+            self.ended.set_result(None)
+
+
+class Mailbox:
+    """The requests of one worker.
+
+    Args:
+        backend: the worker, not yet started.
+        on_lost: called once when the worker has ended, with the requests that it did not begin.
+        on_progress: called after answers have arrived.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        on_lost: Callable[[Death, list[Request]], None],
+        on_progress: Callable[[], None] | None = None,
+    ) -> None:
+        self._backend = backend
+        self._on_lost = on_lost
+        self._on_progress = on_progress
+        self._queue: deque[Request] = deque()
+        self._sent: deque[Request] = deque()
+        self._number = 0
+        self._bulk: Iterator[bytes] | None = None  # of the first request in the queue
+        self._ready = False
+        self._gone = False
+        self._flush_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._head_since = 0.0  # when the first sent request became the first
+        self.state = 0
+        """The state of the VM at the last answer; a mailbox with many VMs has no use for it."""
+
+    async def start(self) -> None:
+        """Start the worker. Requests may be submitted before.
+
+        Raises:
+            WorkerDied: it could not be started; so end the requests that were waiting.
+        """
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._backend.start(self)
+        except BaseException as error:
+            self._gone = True
+            reason = error if isinstance(error, Exception) else PoolClosed("start was cancelled")
+            for request in self._queue:
+                request.fail(reason)
+            self._queue.clear()
+            raise
+        self._ready = True
+        self._flush()
+
+    @property
+    def pid(self) -> int:
+        """The worker's process."""
+        return self._backend.pid
+
+    @property
+    def gone(self) -> bool:
+        """Whether the worker has ended, or could not be started."""
+        return self._gone
+
+    @property
+    def load(self) -> int:
+        """The number of requests that are not answered."""
+        return len(self._queue) + len(self._sent)
+
+    # --- Making requests --------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> None:
+        """Put a request at the end of the queue. Never waits."""
+        self._queue.append(request)
+        if self._ready and not self._flush_scheduled:
+            # Once per turn of the event loop: a thousand calls leave with one write.
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    async def wait(self, request: Request) -> list[Any]:
+        """Wait for a submitted request's answer.
+
+        When the task is cancelled, the request leaves the queue or is interrupted, and the
+        cancellation goes on when the guest has stopped; further ones change nothing.
+        """
+        try:
+            return await request.future
+        except asyncio.CancelledError:
+            if request.future.cancelled():
+                await self.stopped(request)
+            else:
+                request.future.exception()  # the answer came in the same moment: nobody needs it
+            raise
+
+    async def stopped(self, request: Request) -> None:
+        """Interrupt a request whose future is done, and wait until it cannot run any more."""
+        if not request.open:
+            return  # in the queue, where `_flush` drops it
+        request.ended = Patient()
+        self._backend.interrupt(request.number)
+        timer = self._loop.call_later(GRACE_SECONDS, self._insist, request)
+        # The scope keeps anyio from cancelling again in every turn of the event loop.
+        with anyio.CancelScope(shield=True):
+            await request.ended
+        timer.cancel()
+
+    def _insist(self, request: Request) -> None:
+        """Kill the worker if the interrupted request is what it is running."""
+        if request.ended is None or request.ended.done() or self._gone:
+            return
+        if self._sent and self._sent[0] is request:
+            self._backend.kill(
+                f"the call did not stop within {GRACE_SECONDS} s of being interrupted"
+            )
+        else:
+            self._loop.call_later(GRACE_SECONDS, self._insist, request)
+
+    def finish(self) -> None:
+        """Let the worker end when it has answered what was sent."""
+        self._backend.finish()
+
+    def kill(self, reason: str, verdict: Exception | None = None) -> None:
+        """End the worker now.
+
+        Args:
+            reason: goes into `WorkerDied`.
+            verdict: what the request that is running fails with instead.
+        """
+        for request in self._sent:
+            request.verdict = request.verdict or verdict
+        self._backend.kill(reason)
+
+    def withdraw(self) -> list[Request]:
+        """Take back what has not been sent."""
+        requests = [request for request in self._queue if not request.future.done()]
+        self._queue.clear()
+        self._bulk = None
+        return requests
+
+    # --- Sending ----------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        if not self._ready or self._gone:
+            return
+        queue, sent, backend = self._queue, self._sent, self._backend
+        frames: list[bytes] = []
+        while queue and len(sent) < WINDOW and not backend.congested:
+            request = queue[0]
+            if request.future.done():
+                queue.popleft()  # cancelled while it waited, or while its bulk was sent
+                self._bulk = None
+                continue
+            if request.bulk is not None:
+                # Written piece by piece: each write may tell that the worker is behind.
+                if self._bulk is None:
+                    self._bulk = chunks(request.bulk)
+                piece = next(self._bulk, None)
+                if piece is not None:
+                    frames.append(piece)
+                    backend.send(b"".join(frames))
+                    frames.clear()
+                    continue
+                self._bulk = None
+            queue.popleft()
+            self._number += 1
+            request.number = self._number
+            request.open = True
+            frames.append(address(request.frame, self._number))
+            if not sent:
+                self._head_since = self._loop.time()
+            sent.append(request)
+            if request.timeout is not None and self._timer is None:
+                self._arm(request.timeout)
+        if frames:
+            backend.send(b"".join(frames))
+
+    def writable(self) -> None:
+        """Go on sending; see `Receiver`."""
+        self._flush()
+
+    # --- Deadlines: the worker has its own timer, this one is for a worker that does not react ----
+
+    def _arm(self, delay: float) -> None:
+        self._timer = self._loop.call_later(max(delay, 0) + GRACE_SECONDS, self._check_deadline)
+
+    def _check_deadline(self) -> None:
+        self._timer = None
+        if self._gone:
+            return
+        timeouts = [r.timeout for r in self._sent if r.timeout is not None]
+        if not timeouts:
+            return
+        head = self._sent[0]
+        if head.timeout is None:
+            self._arm(min(timeouts))
+            return
+        left = self._head_since + head.timeout - self._loop.time()
+        if left + GRACE_SECONDS > 0:
+            self._arm(left)
+            return
+        head.verdict = CallTimeout()
+        self._backend.kill("a call did not stop after its timeout")
+
+    # --- Answers ----------------------------------------------------------------------------------
+
+    def received(self, messages: list[Message]) -> None:
+        """Take the worker's messages; see `Receiver`."""
+        sent = self._sent
+        for message in messages:
+            if isinstance(message, Log):
+                _log(message)
+                continue
+            if not isinstance(message, Result | Failure | Items):
+                raise ProtocolError(f"a {type(message).__name__} out of order")
+            if not sent or sent[0].number != message.id:
+                raise ProtocolError(f"an answer to request {message.id}, which it was not running")
+            if isinstance(message, Items):
+                self._take_items(sent[0], message)
+                continue
+            if message.state > 3:
+                raise ProtocolError(f"a VM in the state {message.state}")
+            if isinstance(message, Result):
+                values = from_wire(message.values)
+                self.state = message.state
+                sent.popleft().finish(values)
+            else:
+                error = error_from_wire(message.error)
+                self.state = message.state
+                sent.popleft().fail(error)
+        self._head_since = self._loop.time()
+        if self._queue:
+            self._flush()
+        if self._on_progress is not None:
+            self._on_progress()
+
+    def _take_items(self, request: Request, message: Items) -> None:
+        if request.items is None:
+            raise ProtocolError("Items that nobody asked for")
+        request.items += message.items
+        if len(request.items) > _MAX_ITEMS:
+            raise ProtocolError(f"an answer of more than {_MAX_ITEMS} items")
+
+    def skipped(self, number: int) -> None:
+        """Note that an interrupted request has not begun and will not; see `Receiver`."""
+        for request in self._sent:
+            if request.number == number:
+                # Its place in the order stays: the worker answers when it comes to it.
+                if request.ended is not None and not request.ended.done():
+                    request.ended.set_result(None)
+                return
+
+    def lost(self, death: Death) -> None:
+        """Fail what was running, hand back what was not; see `Receiver`."""
+        self._gone = True
+        if self._timer is not None:
+            self._timer.cancel()
+        waiting: list[Request] = []
+        for position, request in enumerate(self._sent):
+            # Where the worker leaves no note, the first one counts as begun.
+            begun = request.number <= death.running if death.running is not None else position == 0
+            if begun or request.future.done():
+                died = WorkerDied(death.pid, death.exit_code, death.signal, death.reason)
+                request.fail(request.verdict or died)
+            else:
+                request.open = False
+                waiting.append(request)
+        self._sent.clear()
+        waiting += self.withdraw()
+        self._on_lost(death, waiting)
+
+
+def _log(message: Log) -> None:
+    # Only the engine's own loggers: a worker cannot write into others.
+    name = message.logger
+    if name != "wasmedge" and not name.startswith("wasmedge."):
+        raise ProtocolError(f"a record for the logger {name!r}")
+    logging.getLogger(name).log(message.level, "%s", message.text)

@@ -1,0 +1,347 @@
+"""One worker process on this machine: its start, its wires, and the cause of its death."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import weakref
+from typing import cast
+
+import wasmedge_pool
+import wasmedge_runtime
+from wasmedge_pool.backend import Death, Receiver
+from wasmedge_pool.errors import WorkerDied
+from wasmedge_pool.protocol import (
+    CONTROL,
+    FAULT,
+    INTERRUPT,
+    SKIPPED,
+    VERSION,
+    Decoder,
+    Hello,
+    Message,
+    ProtocolError,
+    Ready,
+    encode,
+)
+
+__all__ = ["WorkerProcess"]
+
+# How long a worker may take to say Ready. Loading the engine takes 0.1 s; the rest is for machines
+# that are busy with something else.
+_READY_SECONDS = 60.0
+# Between the end of the wire and the end of the process, and after a request to finish. A worker
+# that does not end by itself is killed then.
+_EXIT_SECONDS = 2.0
+
+# Runs with -I: nothing of the environment, the working directory or the user's site-packages is
+# imported unless the parent's own path has it. What goes wrong before there is a protocol is sent
+# as text, because a worker has no standard error.
+_BOOT = """\
+import json, socket, sys
+start = json.loads(sys.argv[1])
+control = socket.socket(fileno=start["control"])
+try:
+    sys.path[:] = start["path"]
+    module, function = start["target"].split(":")
+    __import__(module)
+    getattr(sys.modules[module], function)(start["data"], control, start["page"])
+except Exception:
+    import os, traceback
+    control.send(bytes([start["fault"]]) + traceback.format_exc().encode()[-8000:])
+    os._exit(1)
+"""
+
+
+def _import_path() -> list[str]:
+    """Return the parent's absolute import path, and where this package is at its end.
+
+    Relative entries stand for the working directory, where anybody may have put a module with the
+    name of one of ours.
+    """
+    path = [entry for entry in sys.path if os.path.isabs(entry)]
+    for package in (wasmedge_pool, wasmedge_runtime):
+        folder = os.path.dirname(os.path.abspath(package.__path__[0]))
+        if folder not in path:
+            path.append(folder)
+    return path
+
+
+def _shared_page() -> tuple[int, mmap.mmap] | None:
+    """Make the page in which a worker notes the request it is running, None where there is none.
+
+    Sealed: a worker that cut it short would kill the parent (SIGBUS) when it looks.
+    """
+    if not hasattr(os, "memfd_create"):
+        return None
+    fd = os.memfd_create("wasmedge-worker", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, mmap.PAGESIZE)
+        fcntl.fcntl(
+            fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        )
+        return fd, mmap.mmap(fd, mmap.PAGESIZE, prot=mmap.PROT_READ)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _bury(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process nobody looks after any more, and take its exit status."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+class WorkerProcess(asyncio.Protocol):
+    """A child process that runs `target`; a `Backend`.
+
+    Started with a new session (the terminal's Ctrl-C is the parent's), /dev/null as its standard
+    streams, and two sockets and the shared page as its only other descriptors. Not by `fork` of
+    the user's process: locks held by its threads would stay locked for ever.
+
+    Args:
+        target: ``"module:function"``, the worker's program; tests have others.
+    """
+
+    def __init__(self, target: str = "wasmedge_pool.worker:main") -> None:
+        self._target = target
+        self._decoder = Decoder(from_worker=True)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._receiver: Receiver | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._reason: str | None = None
+        self._broken = False
+        self._congested = False
+        self._page: mmap.mmap | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process, 0 before `start`."""
+        return 0 if self._process is None else self._process.pid
+
+    @property
+    def congested(self) -> bool:
+        """Whether sending should pause."""
+        return self._congested
+
+    # --- Start ----------------------------------------------------------------------------------
+
+    async def start(self, receiver: Receiver) -> None:
+        """Start the process and wait until it is ready, see `Backend.start`."""
+        self._loop = asyncio.get_running_loop()
+        self._receiver = receiver
+        data, control = self._spawn()
+        # A second descriptor: what the worker had answered before it died is read even when the
+        # transport gives up at once, because a write failed.
+        self._tail = data.dup()
+        self._control = control
+        self._ended: asyncio.Future[Death] = self._loop.create_future()
+        self._ready = self._loop.create_future()
+        try:
+            await self._loop.create_unix_connection(lambda: self, sock=data)
+            self._loop.add_reader(control, self._control_readable)
+            self.send(encode(Hello(VERSION, logging.getLogger("wasmedge").getEffectiveLevel())))
+            # Not a task's timeout: the worker's end resolves the same future.
+            timer = self._loop.call_later(_READY_SECONDS, self._not_ready)
+            try:
+                await self._ready
+            finally:
+                timer.cancel()
+        except BaseException:
+            # Cancelled, most likely. The child is young: it is gone within milliseconds.
+            self._receiver = None
+            self.kill("its start was cancelled")
+            raise
+
+    def _spawn(self) -> tuple[socket.socket, socket.socket]:
+        if not sys.executable:
+            raise RuntimeError("worker processes need sys.executable, which is not set")
+        with contextlib.ExitStack() as on_error, contextlib.ExitStack() as child_ends:
+            data, child_data = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            on_error.callback(data.close)
+            child_ends.callback(child_data.close)
+            control, child_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            on_error.callback(control.close)
+            child_ends.callback(child_control.close)
+            fds = [child_data.fileno(), child_control.fileno()]
+            page = _shared_page()
+            if page is not None:
+                child_ends.callback(os.close, page[0])
+                fds.append(page[0])
+                self._page = page[1]
+            start = {
+                "path": _import_path(),
+                "target": self._target,
+                "data": child_data.fileno(),
+                "control": child_control.fileno(),
+                "page": None if page is None else page[0],
+                "fault": FAULT,
+            }
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-c", _BOOT, json.dumps(start)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=fds,
+                start_new_session=True,
+            )
+            on_error.pop_all()
+        self._process = process
+        # Should the event loop be closed before the worker is: no zombie, no orphan.
+        self._bury = weakref.finalize(self, _bury, process)
+        data.setblocking(False)
+        control.setblocking(False)
+        return data, control
+
+    def _not_ready(self) -> None:
+        self.kill(f"it was not ready after {_READY_SECONDS:.0f} s")
+
+    # --- The data socket: called by the event loop -----------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclasses.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._broken:
+            return
+        try:
+            messages = self._decoder.feed(data)
+            if self._ready is not None:
+                self._take_ready(messages)
+            if messages and self._receiver is not None:
+                self._receiver.received(messages)
+        except ProtocolError as error:
+            self._broken = True
+            self.kill(f"it broke the protocol, {error}")
+
+    def _take_ready(self, messages: list[Message]) -> None:
+        if not messages:
+            return
+        ready = messages[0]
+        if not isinstance(ready, Ready) or ready.version != VERSION or ready.pid != self.pid:
+            raise ProtocolError(f"its first message is {ready}")
+        del messages[0]
+        waiter, self._ready = self._ready, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._congested = True
+
+    def resume_writing(self) -> None:
+        self._congested = False
+        if self._receiver is not None:
+            self._receiver.writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        with contextlib.suppress(OSError):
+            self._tail.setblocking(False)
+            while data := self._tail.recv(65536):
+                self.data_received(data)
+        self._tail.close()
+        self._control_readable()  # last words
+        self._loop.remove_reader(self._control)
+        self._control.close()
+        self._await_exit(0)
+
+    def _await_exit(self, attempt: int) -> None:
+        """Take the exit status. The process is usually gone already, or within a millisecond.
+
+        Polling ends at once and needs neither a thread nor a signal handler, which an event loop
+        in another thread than the main one could not have.
+        """
+        process = self._process
+        assert process is not None
+        code = process.poll()
+        if code is None:
+            delay = min(0.001 * 2**attempt, 0.05)
+            if attempt == 45:  # after two seconds
+                process.kill()
+            self._loop.call_later(delay, self._await_exit, attempt + 1)
+            return
+        self._bury.detach()
+        death = Death(
+            pid=process.pid,
+            exit_code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            running=self.running(),
+            reason=self._reason,
+        )
+        if self._page is not None:
+            self._page.close()
+            self._page = None
+        waiter, self._ready = self._ready, None
+        if waiter is not None:
+            self._receiver = None
+            if not waiter.done():
+                waiter.set_exception(
+                    WorkerDied(death.pid, death.exit_code, death.signal, death.reason)
+                )
+        if self._receiver is not None:
+            self._receiver.lost(death)
+
+    # --- The control socket -----------------------------------------------------------------------
+
+    def _control_readable(self) -> None:
+        while True:
+            try:
+                datagram = self._control.recv(16 * 1024)
+            except OSError:
+                return
+            if not datagram:
+                self._loop.remove_reader(self._control)
+                return
+            if datagram[0] == FAULT:
+                self._reason = self._reason or datagram[1:].decode("utf-8", "replace")
+            elif len(datagram) == CONTROL.size and datagram[0] == SKIPPED:
+                if self._receiver is not None:
+                    self._receiver.skipped(CONTROL.unpack(datagram)[1])
+            else:
+                self._broken = True
+                self.kill("it broke the protocol of the control socket")
+
+    # --- Backend ----------------------------------------------------------------------------------
+
+    def send(self, frames: bytes) -> None:
+        """Send whole frames."""
+        if not self._transport.is_closing():
+            self._transport.write(frames)
+
+    def interrupt(self, number: int) -> None:
+        """Ask the worker to end a request."""
+        try:
+            self._control.send(CONTROL.pack(INTERRUPT, number))
+        except BlockingIOError:
+            # Hundreds of interrupts are waiting: the worker does not look at them.
+            self._loop.call_later(0.01, self.interrupt, number)
+        except OSError:
+            pass  # it has ended; the end of the data socket tells
+
+    def running(self) -> int | None:
+        """Return the number of the last request the worker began."""
+        if self._page is None:
+            return None
+        return int.from_bytes(self._page[:8], sys.byteorder)
+
+    def finish(self) -> None:
+        """Let the worker end by itself, but not for ever."""
+        self._reason = self._reason or "it was told to finish"
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+            self._loop.call_later(_EXIT_SECONDS, self.kill, "it did not finish in time")
+
+    def kill(self, reason: str) -> None:
+        """End the process with SIGKILL."""
+        self._reason = self._reason or reason
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
