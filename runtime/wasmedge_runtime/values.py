@@ -151,7 +151,7 @@ class FuncRef:
             return False
         # Equal indices of two modules are two functions; an index alone matches either.
         one, two = self._function, other._function
-        return one is None or two is None or one is two
+        return one is None or two is None or one == two
 
     def __hash__(self) -> int:
         return hash(self._index)
