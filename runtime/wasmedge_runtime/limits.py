@@ -30,6 +30,9 @@ MAX_MEMORIES = 100
 MAX_SEGMENTS = 100_000
 """Element segments, and data segments: each costs a step of every instantiation."""
 
+MAX_TABLE_SIZE = 0xFFFF_FFFF
+"""Greatest maximum size of a table: what a 32-bit index reaches (3.2.4)."""
+
 MAX_TABLE_ELEMENTS = 10_000_000
 """Initial size of a table, and elements of a segment: each is a machine word or two."""
 

@@ -14,6 +14,7 @@ instructions). Opcodes behind the prefixes 0xFC and 0xFD carry the prefix in the
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from wasmedge_runtime.configure import Proposal
@@ -537,3 +538,23 @@ BY_OPCODE: dict[int, Instruction] = {row.opcode: row for row in INSTRUCTIONS}
 
 BY_NAME: dict[str, Instruction] = {row.name: row for row in reversed(INSTRUCTIONS)}
 """By the text format's name; `select` is the untyped one (0x1B)."""
+
+_ACCESS = re.compile(r"(?P<type>[if]32|[if]64|v128)\.(load|store)(?P<bits>\d+)?(x(?P<times>\d+))?")
+_SHAPE = re.compile(r"[if]\d+x(?P<lanes>\d+)\.|v128\.(load|store)(?P<bits>\d+)_lane")
+
+
+def access_size(row: Instruction) -> int:
+    """How many bytes of memory a load or store touches, which is its natural alignment too."""
+    match = _ACCESS.match(row.name)
+    if match is None:
+        raise ValueError(f"{row.name} is no load or store")
+    bits = int(match["bits"] or match["type"][1:])
+    return bits * int(match["times"] or 1) // 8
+
+
+def lane_count(row: Instruction) -> int:
+    """How many lanes the lane index of an instruction chooses from."""
+    match = _SHAPE.match(row.name)
+    if match is None:
+        raise ValueError(f"{row.name} has no lanes")
+    return int(match["lanes"]) if match["lanes"] else 128 // int(match["bits"])

@@ -37,7 +37,7 @@ def _read_section(ast: AST, section: CustomSection, names: dict[int, str]) -> No
 
 
 def _read_map(reader: Reader, functions: int, names: dict[int, str]) -> None:
-    for _ in range(reader.count("function names", limits.MAX_FUNCTIONS, 2)):
+    for _ in range(reader.count("function names", limits.MAX_FUNCTIONS)):
         index = reader.u32()
         name = reader.name()
         if index < functions:

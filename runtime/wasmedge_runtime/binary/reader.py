@@ -80,8 +80,8 @@ class Reader:
 
     def unexpected_end(self) -> LoadError:
         """The error for reading on at `end`."""
-        where = "" if self.end == len(self.data) else " of section or function"
-        return LoadError(ErrCode.UnexpectedEnd, MESSAGES[ErrCode.UnexpectedEnd] + where, self.end)
+        message = f"{MESSAGES[ErrCode.UnexpectedEnd]} of section or function"
+        return LoadError(ErrCode.UnexpectedEnd, message, self.end)
 
     def byte(self) -> int:
         """The next byte."""
@@ -148,15 +148,15 @@ class Reader:
         except UnicodeDecodeError as error:
             raise load_error(ErrCode.MalformedUTF8, self.pos - size + error.start) from None
 
-    def count(self, what: str, limit: int, item_size: int = 1) -> int:
-        """The length of a vector (5.1.3) whose items have at least `item_size` bytes.
+    def count(self, what: str, limit: int) -> int:
+        """The length of a vector (5.1.3).
 
-        Refused before anything is allocated when the items cannot all be there, or are more than
-        `limit` (IllegalGrammar).
+        Refused before anything is allocated when there are fewer bytes left than items, or when
+        they are more than `limit` (IllegalGrammar).
         """
         start = self.pos
         count = self.u32()
-        if count * item_size > self.end - self.pos:
+        if count > self.end - self.pos:
             raise self.unexpected_end()
         if count > limit:
             raise load_error(ErrCode.IllegalGrammar, start, over(what, count, limit))

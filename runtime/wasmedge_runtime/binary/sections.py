@@ -109,9 +109,9 @@ class ModuleParser:
         ):
             offset = self.reader.pos
             found = self.ast.data[offset : offset + 4]
-            if not expected.startswith(found):
-                raise load_error(code, offset, found.hex(" "))
             self.reader.skip(4)
+            if found != expected:
+                raise load_error(code, offset, found.hex(" "))
 
     def _check_lengths(self) -> None:
         ast, end = self.ast, len(self.ast.data)
@@ -124,10 +124,10 @@ class ModuleParser:
             offset = end if self._data_offset is None else self._data_offset
             raise load_error(ErrCode.IncompatibleDataCount, offset, details)
 
-    def _items(self, section: int, what: str, limit: int, item_size: int) -> range:
+    def _items(self, section: int, what: str, limit: int) -> range:
         """Begin a vector of items, whose offsets `_item` notes."""
         self._offsets = self.ast.item_offsets[section] = []
-        return range(self.reader.count(what, limit, item_size))
+        return range(self.reader.count(what, limit))
 
     def _item(self) -> int:
         offset = self.reader.pos
@@ -145,13 +145,13 @@ class ModuleParser:
         self.reader.pos = self.reader.end
 
     def _types(self) -> None:
-        for _ in self._items(TYPE, "types", limits.MAX_TYPES, 3):
+        for _ in self._items(TYPE, "types", limits.MAX_TYPES):
             self._item()
             self.ast.types.append(self.types.function_type())
 
     def _imports(self) -> None:
         ast, reader = self.ast, self.reader
-        for _ in self._items(IMPORT, "imports", limits.MAX_IMPORTS, 4):
+        for _ in self._items(IMPORT, "imports", limits.MAX_IMPORTS):
             self._item()
             module, name = reader.name(), reader.name()
             offset = reader.pos
@@ -201,7 +201,7 @@ class ModuleParser:
 
     def _functions(self) -> None:
         ast, reader = self.ast, self.reader
-        items = self._items(FUNCTION, "functions", limits.MAX_FUNCTIONS, 1)
+        items = self._items(FUNCTION, "functions", limits.MAX_FUNCTIONS)
         self._check_space("functions", ast.imported_functions + len(items), limits.MAX_FUNCTIONS)
         for _ in items:
             offset = self._item()
@@ -211,7 +211,7 @@ class ModuleParser:
 
     def _tables(self) -> None:
         ast = self.ast
-        items = self._items(TABLE, "tables", limits.MAX_TABLES, 3)
+        items = self._items(TABLE, "tables", limits.MAX_TABLES)
         self._check_space("tables", ast.imported_tables + len(items), limits.MAX_TABLES)
         for _ in items:
             self._item()
@@ -220,7 +220,7 @@ class ModuleParser:
 
     def _memories(self) -> None:
         ast = self.ast
-        items = self._items(MEMORY, "memories", limits.MAX_MEMORIES, 2)
+        items = self._items(MEMORY, "memories", limits.MAX_MEMORIES)
         self._check_space("memories", ast.imported_memories + len(items), limits.MAX_MEMORIES)
         for _ in items:
             self._item()
@@ -229,7 +229,7 @@ class ModuleParser:
 
     def _globals(self) -> None:
         ast = self.ast
-        items = self._items(GLOBAL, "globals", limits.MAX_GLOBALS, 3)
+        items = self._items(GLOBAL, "globals", limits.MAX_GLOBALS)
         self._check_space("globals", ast.imported_globals + len(items), limits.MAX_GLOBALS)
         for _ in items:
             self._item()
@@ -241,7 +241,7 @@ class ModuleParser:
         return const_expr(self.reader, self.types)
 
     def _exports(self) -> None:
-        for _ in self._items(EXPORT, "exports", limits.MAX_EXPORTS, 3):
+        for _ in self._items(EXPORT, "exports", limits.MAX_EXPORTS):
             self._item()
             name = self.reader.name()
             kind = self._extern_kind(ErrCode.MalformedExportKind)
@@ -252,7 +252,7 @@ class ModuleParser:
         self.ast.start = self.reader.u32()
 
     def _elements(self) -> None:
-        for _ in self._items(ELEMENT, "element segments", limits.MAX_SEGMENTS, 2):
+        for _ in self._items(ELEMENT, "element segments", limits.MAX_SEGMENTS):
             offset = self._item()
             self.ast.elements.append(self._element_segment(offset))
 
@@ -262,7 +262,7 @@ class ModuleParser:
         reader = self.reader
         flags = reader.u32()
         if flags > 7:
-            raise load_error(ErrCode.IllegalGrammar, offset, f"element segment flags {flags}")
+            raise load_error(ErrCode.IllegalGrammar, offset, f"element segment {flags=}")
         mode = ACTIVE if not flags & 1 else DECLARATIVE if flags & 2 else PASSIVE
         if mode == DECLARATIVE:
             self._need(Proposal.REFERENCE_TYPES, "a declarative element segment", offset)
@@ -277,7 +277,7 @@ class ModuleParser:
                 ref_type = self.types.ref_type()
             else:
                 self._element_kind()
-        count = reader.count("elements", limits.MAX_TABLE_ELEMENTS, 2 if flags & 4 else 1)
+        count = reader.count("elements", limits.MAX_TABLE_ELEMENTS)
         if flags & 4:
             init = [self._const_expr() for _ in range(count)]
         else:
@@ -309,8 +309,8 @@ class ModuleParser:
     def _code(self) -> None:
         ast, reader = self.ast, self.reader
         self._code_offset = reader.pos
-        count = reader.count("bodies", limits.MAX_FUNCTIONS, 3)
-        if count != len(ast.functions):
+        count = reader.count("bodies", limits.MAX_FUNCTIONS)
+        if count > len(ast.functions):
             details = f"{len(ast.functions)} functions, {count} bodies"
             raise load_error(ErrCode.IncompatibleFuncCode, self._code_offset, details)
         section_end = reader.end
@@ -335,7 +335,7 @@ class ModuleParser:
         offset = reader.pos
         runs = []
         total = params
-        for _ in range(reader.count("runs of locals", limits.MAX_LOCALS, 2)):
+        for _ in range(reader.count("runs of locals", limits.MAX_LOCALS)):
             count = reader.u32()
             total += count
             if total > limits.MAX_LOCALS:
@@ -351,11 +351,11 @@ class ModuleParser:
     def _data(self) -> None:
         reader = self.reader
         self._data_offset = reader.pos
-        for _ in self._items(DATA, "data segments", limits.MAX_SEGMENTS, 2):
+        for _ in self._items(DATA, "data segments", limits.MAX_SEGMENTS):
             offset = self._item()
             flags = reader.u32()
             if flags > 2:
-                raise load_error(ErrCode.IllegalGrammar, offset, f"data segment flags {flags}")
+                raise load_error(ErrCode.IllegalGrammar, offset, f"data segment {flags=}")
             mode = PASSIVE if flags == 1 else ACTIVE
             if flags:
                 what = "a passive data segment" if mode == PASSIVE else f"data segment {flags=}"

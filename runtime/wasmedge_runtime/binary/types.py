@@ -31,8 +31,8 @@ VAL_TYPE_PROPOSALS = {
 }
 """The proposal that makes a type one of values."""
 
-# Codes of types that are not supported yet. Only for messages.
-_LATER_TYPES = {
+# Codes of types that are not supported yet. For messages only.
+LATER_TYPES = {
     0x69: Proposal.EXCEPTION_HANDLING,
     0x74: Proposal.EXCEPTION_HANDLING,
     0x63: Proposal.FUNCTION_REFERENCES,
@@ -86,6 +86,8 @@ class TypeReader:
         """A function type (5.3.6)."""
         offset = self.reader.pos
         form = self.reader.byte()
+        if form >= 0x80:  # the specification takes it for a number of 7 bits
+            raise load_error(ErrCode.IntegerTooLong, offset, "one byte says the kind of a type")
         if form != FUNCTION_TYPE:
             details = f"{form:#04x} begins no function type"
             if form in _LATER_COMPOSITE_TYPES:
@@ -108,7 +110,10 @@ class TypeReader:
         return self.reader.take(count), offset
 
     def limit(self, what: str) -> Limit:
-        """The size range of a table or memory (5.3.7): IllegalGrammar for unknown flags."""
+        """The size range of a table or memory (5.3.7): IllegalGrammar for unknown flags.
+
+        Bounds are read as 64 bits, as later versions do; what is too large the validator says.
+        """
         offset = self.reader.pos
         flags = self.reader.byte()
         if flags > 1:
@@ -118,8 +123,8 @@ class TypeReader:
             elif flags in (4, 5, 6, 7):
                 message += f": a 64-bit {what} needs the proposal {remedy(Proposal.MEMORY64)}"
             raise LoadError(ErrCode.IllegalGrammar, message, offset)
-        low = self.reader.u32()
-        return Limit(low, self.reader.u32() if flags else None)
+        low = self.reader.u64()
+        return Limit(low, self.reader.u64() if flags else None)
 
     def table_type(self) -> TableType:
         """A table type (5.3.9)."""
@@ -142,6 +147,6 @@ class TypeReader:
 
 def _unknown_type(code: ErrCode, byte: int, offset: int) -> LoadError:
     details = f"{byte:#04x}"
-    if byte in _LATER_TYPES:
-        details += f" needs the proposal {remedy(_LATER_TYPES[byte])}"
+    if byte in LATER_TYPES:
+        details += f" needs the proposal {remedy(LATER_TYPES[byte])}"
     return load_error(code, offset, details)

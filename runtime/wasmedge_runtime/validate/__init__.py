@@ -1,0 +1,1 @@
+"""The rules a module must keep before it runs: core specification, chapter 3."""

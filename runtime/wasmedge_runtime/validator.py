@@ -1,0 +1,49 @@
+"""Validator: what an AST has to go through before it can be instantiated."""
+
+from __future__ import annotations
+
+from wasmedge_runtime.configure import Configure
+from wasmedge_runtime.errors import LoadError, closed_error
+from wasmedge_runtime.features import needs
+from wasmedge_runtime.module import AST
+from wasmedge_runtime.validate.context import Context
+from wasmedge_runtime.validate.function import FunctionValidator
+from wasmedge_runtime.validate.module import ModuleValidator
+
+
+class Validator:
+    """Checks modules by the rules of the core specification, chapter 3.
+
+    Args:
+        config: the proposals that are on; the seven of WebAssembly 2.0 by default. One that was
+            off when the module was loaded stays off.
+    """
+
+    def __init__(self, config: Configure | None = None) -> None:
+        self._proposals = (config or Configure()).proposals
+
+    def validate(self, ast: AST) -> None:
+        """Check a module; only then `ast.validated` is True.
+
+        Raises:
+            LoadError: the instructions of a body are malformed, or use a proposal that is off
+                (bodies are decoded here, not by the Loader).
+            ValidationError: a rule is broken.
+            WasmEdgeError: the AST is closed.
+
+            Messages end with the offset of the instruction or item in the file.
+        """
+        if ast.closed:
+            raise closed_error(ast)
+        for proposal, (code, what, offset) in ast.uses.items():
+            if proposal not in self._proposals:
+                raise LoadError(code, needs(code, what, proposal), offset)
+        proposals = ast.proposals & self._proposals
+        ast.validated = False
+        ast.declared_functions = set()
+        ModuleValidator(ast, proposals).validate()
+        bodies = FunctionValidator(ast, Context(ast, proposals))
+        results = [bodies.validate(index) for index in range(len(ast.bodies))]
+        ast.select_types = [select_types for select_types, _ in results]
+        ast.max_operands = [height for _, height in results]
+        ast.validated = True
