@@ -11,6 +11,7 @@ itself, synchronous, is `wasmedge_runtime`.
 
 from __future__ import annotations
 
+from wasmedge_async._pool import VMPool
 from wasmedge_async._vm import VM
 from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost, WorkerDied
 from wasmedge_runtime.configure import (
@@ -60,6 +61,7 @@ __all__ = [
     "Proposal",
     "Trap",
     "VMLost",
+    "VMPool",
     "VMState",
     "ValType",
     "ValidationError",

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from wasmedge_pool.actor import VM_NAME, Actor
-from wasmedge_pool.mailbox import Request
+from wasmedge_pool.mailbox import Request, answer
 from wasmedge_pool.process import WorkerProcess
 from wasmedge_pool.protocol import (
     Call,
@@ -70,7 +70,7 @@ class VM:
         if not self._actor.open:
             request = self._actor.begin()
             try:
-                await self._actor.wait_begun(request)
+                await answer(request)
             except BaseException:
                 await self.close()
                 raise

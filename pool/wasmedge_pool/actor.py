@@ -10,7 +10,7 @@ import anyio
 
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import PoolClosed, VMLost
-from wasmedge_pool.mailbox import Mailbox, Patient, Request
+from wasmedge_pool.mailbox import Mailbox, Patient, Request, answer
 from wasmedge_pool.protocol import CreateVM, Message
 from wasmedge_pool.settings import config_to_wire
 from wasmedge_runtime.configure import Configure
@@ -76,17 +76,12 @@ class Actor:
         loop = running_loop()
         self._ended = Patient(loop=loop)
         mailbox = self._mailbox = Mailbox(self._make_backend(), self._on_lost)
-        first = Request(CreateVM(0, VM_NAME, self._config))
+        first = Request(CreateVM(0, VM_NAME, self._config, 0))
         mailbox.submit(first)
         # The only task: it must go on when the one that made the first request is cancelled.
         self._starting = loop.create_task(self._start(mailbox))
         first.future.add_done_callback(_seen)
         return first
-
-    async def wait_begun(self, first: Request) -> None:
-        """Wait for the answer to `begin`'s request."""
-        assert self._mailbox is not None
-        await self._mailbox.wait(first)
 
     async def _start(self, mailbox: Mailbox) -> None:
         try:
@@ -120,7 +115,7 @@ class Actor:
         if mailbox.gone:
             raise VMLost(self._lost)
         mailbox.submit(request)
-        return await mailbox.wait(request)
+        return await answer(request)
 
     async def close(self) -> None:
         """End the worker; what still waits or runs fails with `PoolClosed`. Idempotent."""

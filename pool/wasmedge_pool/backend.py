@@ -36,7 +36,10 @@ class Receiver(Protocol):
         """
 
     def skipped(self, number: int) -> None:
-        """Take notice that an interrupted request had not begun and will not."""
+        """Take notice that an interrupted or withdrawn request had not begun and will not.
+
+        Raises `ProtocolError` as `received`.
+        """
 
     def writable(self) -> None:
         """Take notice that `Backend.congested` has become False."""
@@ -67,6 +70,9 @@ class Backend(Protocol):
 
     def interrupt(self, number: int) -> None:
         """Ask the worker to end the request: it is answered or `skipped`."""
+
+    def withdraw(self, number: int) -> None:
+        """Ask the worker to skip the request if it has not begun: then it is `skipped`."""
 
     def running(self) -> int | None:
         """Return the number of the last request the worker began, None when unknown."""

@@ -31,7 +31,7 @@ from wasmedge_pool.protocol import (
     from_wire,
 )
 
-__all__ = ["GRACE_SECONDS", "Mailbox", "Patient", "Request"]
+__all__ = ["GRACE_SECONDS", "Mailbox", "Patient", "Request", "answer"]
 
 # An interrupted guest ends within milliseconds. What has not ended after this is stuck in native
 # code, and its worker is killed.
@@ -72,6 +72,7 @@ class Request:
         "items",
         "number",
         "open",
+        "owner",
         "timeout",
         "verdict",
     )
@@ -84,6 +85,7 @@ class Request:
         self.timeout = timeout
         self.number = 0  # set when it is sent
         self.open = False  # sent and not answered
+        self.owner: Mailbox | None = None  # where it was submitted last
         self.verdict: Exception | None = None  # what it fails with if its worker dies, if not that
         self.future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self.ended: Patient | None = None  # somebody waits for the guest to have stopped
@@ -106,6 +108,39 @@ class Request:
             self.ended.set_result(None)
 
 
+class _Skipped(Request):
+    """Stands in the order for a request that the worker will answer without running it."""
+
+    __slots__ = ()
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.open = False
+        self.timeout = self.verdict = self.items = self.ended = None
+
+    def finish(self, values: list[Any]) -> None:
+        """Nobody waits for it."""
+
+    def fail(self, error: Exception) -> None:
+        """Nobody waits for it."""
+
+
+async def answer(request: Request) -> list[Any]:
+    """Wait for a submitted request's answer.
+
+    When the task is cancelled, the request leaves the queue or is interrupted, and the
+    cancellation goes on when the guest has stopped; further ones change nothing.
+    """
+    try:
+        return await request.future
+    except asyncio.CancelledError:
+        if not request.future.cancelled():
+            request.future.exception()  # the answer came in the same moment: nobody needs it
+        elif request.owner is not None:
+            await request.owner.stopped(request)
+        raise
+
+
 class Mailbox:
     """The requests of one worker.
 
@@ -113,6 +148,7 @@ class Mailbox:
         backend: the worker, not yet started.
         on_lost: called once when the worker has ended, with the requests that it did not begin.
         on_progress: called after answers have arrived.
+        on_returned: called with a request that `call_back` has brought back.
     """
 
     def __init__(
@@ -120,15 +156,19 @@ class Mailbox:
         backend: Backend,
         on_lost: Callable[[Death, list[Request]], None],
         on_progress: Callable[[], None] | None = None,
+        on_returned: Callable[[Request], None] | None = None,
     ) -> None:
         self._backend = backend
         self._on_lost = on_lost
         self._on_progress = on_progress
+        self._on_returned = on_returned
         self._queue: deque[Request] = deque()
         self._sent: deque[Request] = deque()
         self._number = 0
+        self._called_back = 0  # up to which number
         self._bulk: Iterator[bytes] | None = None  # of the first request in the queue
         self._ready = False
+        self._killed: str | None = None
         self._gone = False
         self._flush_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -144,6 +184,8 @@ class Mailbox:
         """
         self._loop = asyncio.get_running_loop()
         try:
+            if self._killed is not None:
+                raise PoolClosed(self._killed)
             await self._backend.start(self)
         except BaseException as error:
             self._gone = True
@@ -174,26 +216,12 @@ class Mailbox:
 
     def submit(self, request: Request) -> None:
         """Put a request at the end of the queue. Never waits."""
+        request.owner = self
         self._queue.append(request)
         if self._ready and not self._flush_scheduled:
             # Once per turn of the event loop: a thousand calls leave with one write.
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
-
-    async def wait(self, request: Request) -> list[Any]:
-        """Wait for a submitted request's answer.
-
-        When the task is cancelled, the request leaves the queue or is interrupted, and the
-        cancellation goes on when the guest has stopped; further ones change nothing.
-        """
-        try:
-            return await request.future
-        except asyncio.CancelledError:
-            if request.future.cancelled():
-                await self.stopped(request)
-            else:
-                request.future.exception()  # the answer came in the same moment: nobody needs it
-            raise
 
     async def stopped(self, request: Request) -> None:
         """Interrupt a request whose future is done, and wait until it cannot run any more."""
@@ -231,7 +259,20 @@ class Mailbox:
         """
         for request in self._sent:
             request.verdict = request.verdict or verdict
+        self._killed = reason
         self._backend.kill(reason)
+
+    def call_back(self) -> None:
+        """Ask for what has been sent behind the request that is running: see `on_returned`."""
+        for position, request in enumerate(self._sent):
+            if position and request.open and request.number > self._called_back:
+                self._called_back = request.number
+                self._backend.withdraw(request.number)
+
+    @property
+    def head(self) -> int:
+        """The number of the request that is running, or the next to run; 0 when there is none."""
+        return self._sent[0].number if self._sent else 0
 
     def withdraw(self) -> list[Request]:
         """Take back what has not been sent."""
@@ -345,13 +386,25 @@ class Mailbox:
             raise ProtocolError(f"an answer of more than {_MAX_ITEMS} items")
 
     def skipped(self, number: int) -> None:
-        """Note that an interrupted request has not begun and will not; see `Receiver`."""
-        for request in self._sent:
-            if request.number == number:
-                # Its place in the order stays: the worker answers when it comes to it.
-                if request.ended is not None and not request.ended.done():
-                    request.ended.set_result(None)
-                return
+        """Note that a request has not begun and will not; see `Receiver`."""
+        # Numbers are consecutive.
+        position = number - self.head
+        if not 0 <= position < len(self._sent):
+            raise ProtocolError(f"request {number} skipped, which it did not have")
+        request = self._sent[position]
+        if isinstance(request, _Skipped):
+            return  # interrupted after it was called back
+        if request.ended is None and number > self._called_back:
+            raise ProtocolError(f"request {number} skipped, which nobody asked for")
+        # Its place in the order stays: the worker answers when it comes to it.
+        self._sent[position] = _Skipped(number)
+        request.open = False
+        request.number = 0
+        if request.future.done():
+            if request.ended is not None and not request.ended.done():
+                request.ended.set_result(None)
+        elif self._on_returned is not None:
+            self._on_returned(request)
 
     def lost(self, death: Death) -> None:
         """Fail what was running, hand back what was not; see `Receiver`."""
@@ -360,6 +413,8 @@ class Mailbox:
             self._timer.cancel()
         waiting: list[Request] = []
         for position, request in enumerate(self._sent):
+            if isinstance(request, _Skipped):
+                continue
             # Where the worker leaves no note, the first one counts as begun.
             begun = request.number <= death.running if death.running is not None else position == 0
             if begun or request.future.done():
@@ -367,6 +422,7 @@ class Mailbox:
                 request.fail(request.verdict or died)
             else:
                 request.open = False
+                request.number = 0
                 waiting.append(request)
         self._sent.clear()
         waiting += self.withdraw()

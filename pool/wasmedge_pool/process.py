@@ -25,6 +25,7 @@ from wasmedge_pool.protocol import (
     INTERRUPT,
     SKIPPED,
     VERSION,
+    WITHDRAW,
     Decoder,
     Hello,
     Message,
@@ -303,12 +304,15 @@ class WorkerProcess(asyncio.Protocol):
                 return
             if datagram[0] == FAULT:
                 self._reason = self._reason or datagram[1:].decode("utf-8", "replace")
-            elif len(datagram) == CONTROL.size and datagram[0] == SKIPPED:
-                if self._receiver is not None:
+                continue
+            try:
+                if len(datagram) != CONTROL.size or datagram[0] != SKIPPED:
+                    raise ProtocolError("nonsense on the control socket")
+                if self._receiver is not None and not self._broken:
                     self._receiver.skipped(CONTROL.unpack(datagram)[1])
-            else:
+            except ProtocolError as error:
                 self._broken = True
-                self.kill("it broke the protocol of the control socket")
+                self.kill(f"it broke the protocol, {error}")
 
     # --- Backend ----------------------------------------------------------------------------------
 
@@ -319,11 +323,18 @@ class WorkerProcess(asyncio.Protocol):
 
     def interrupt(self, number: int) -> None:
         """Ask the worker to end a request."""
+        self._signal(INTERRUPT, number)
+
+    def withdraw(self, number: int) -> None:
+        """Ask the worker to skip a request that has not begun."""
+        self._signal(WITHDRAW, number)
+
+    def _signal(self, kind: int, number: int) -> None:
         try:
-            self._control.send(CONTROL.pack(INTERRUPT, number))
+            self._control.send(CONTROL.pack(kind, number))
         except BlockingIOError:
-            # Hundreds of interrupts are waiting: the worker does not look at them.
-            self._loop.call_later(0.01, self.interrupt, number)
+            # Hundreds are waiting: the worker does not look at them.
+            self._loop.call_later(0.01, self._signal, kind, number)
         except OSError:
             pass  # it has ended; the end of the data socket tells
 

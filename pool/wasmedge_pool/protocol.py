@@ -7,7 +7,7 @@ sends: limits stop msgpack before it builds objects, then every field's type is 
 anything wrong is a `ProtocolError`, which ends the worker.
 
 Control socket: datagrams of a kind (1 byte) and a request's number (8 bytes), see `INTERRUPT`,
-`SKIPPED` and `FAULT`. It works while the worker is busy with a request.
+`WITHDRAW`, `SKIPPED` and `FAULT`. It works while the worker is busy with a request.
 
 The order is fixed: requests are numbered upwards as they are sent, run in that order, and are
 answered in that order. What is changed here changes `VERSION`: a worker is always started by the
@@ -36,6 +36,7 @@ __all__ = [
     "MAX_MESSAGE",
     "SKIPPED",
     "VERSION",
+    "WITHDRAW",
     "Call",
     "Chunk",
     "Cleanup",
@@ -77,7 +78,9 @@ CHUNK: Final = 256 * 1024
 
 # Control datagrams. Parent to worker: end the request with this number, running or not yet begun.
 INTERRUPT: Final = 1
-# Worker to parent: the request to be ended had not begun, and will not.
+# Parent to worker: skip the request with this number, but only if it has not begun.
+WITHDRAW: Final = 4
+# Worker to parent: the request had not begun, and will not.
 SKIPPED: Final = 2
 # Worker to parent, instead of a number a text: why the worker gives up.
 FAULT: Final = 3
@@ -119,11 +122,15 @@ class Chunk(NamedTuple):
 
 
 class CreateVM(NamedTuple):
-    """Parent: make a VM; `config` is from `wasmedge_pool.settings`."""
+    """Parent: make a VM; `config` is from `wasmedge_pool.settings`.
+
+    With `fresh` 1, every call runs on an instance that no call has used; with 0 state is kept.
+    """
 
     id: int
     vm: int
     config: tuple[Any, ...]
+    fresh: int
 
 
 class Load(NamedTuple):
@@ -325,7 +332,7 @@ _Check: TypeAlias = Callable[[object], bool]
 _PARENT_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     1: (Hello, (_number, _number)),
     2: (Chunk, (_number, _bytes)),
-    3: (CreateVM, (_number, _number, _tuple)),
+    3: (CreateVM, (_number, _number, _tuple, _number)),
     4: (Load, (_number, _number, _bytes_or_nil)),
     5: (Register, (_number, _number, _text, _bytes_or_nil)),
     6: (Validate, (_number, _number)),

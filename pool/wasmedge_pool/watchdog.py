@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from wasmedge_pool.protocol import CONTROL, INTERRUPT, SKIPPED
+from wasmedge_pool.protocol import CONTROL, INTERRUPT, SKIPPED, WITHDRAW
 
 __all__ = ["Watchdog"]
 
@@ -109,12 +109,12 @@ class Watchdog:
         if not datagram:
             os._exit(0)
         kind, number = CONTROL.unpack(datagram)
-        if kind != INTERRUPT:
+        if kind not in (INTERRUPT, WITHDRAW):
             os._exit(1)
         with self._lock:
             if number > self._begun:
                 self._to_skip.add(number)
                 self._control.send(CONTROL.pack(SKIPPED, number))
-            elif number == self._running:
+            elif number == self._running and kind == INTERRUPT:
                 self._target = number
             # Otherwise it has ended, and its answer is on the way.

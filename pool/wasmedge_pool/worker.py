@@ -121,6 +121,8 @@ class Worker:
             os.close(page)
         self._make_vm = make_vm
         self._vms: dict[int, Any] = {}
+        # VMs whose every call runs on a fresh instance, and whether theirs has been used.
+        self._used: dict[int, bool] = {}
         self._bulk: list[bytes] = []
         self._handlers: dict[type[Message], Callable[[Any, Any], tuple[Any, ...]]] = {
             Call: self._call,
@@ -213,10 +215,17 @@ class Worker:
 
     def _create(self, vm: None, request: CreateVM) -> tuple[Any, ...]:
         self._vms[request.vm] = self._make_vm(config_from_wire(request.config))
+        if request.fresh:
+            self._used[request.vm] = False
         return ()
 
     def _call(self, vm: Any, request: Call) -> tuple[Any, ...]:
         arguments = from_wire(request.arguments)
+        used = self._used.get(request.vm)
+        if used is not None:
+            if used:
+                vm.instantiate()
+            self._used[request.vm] = True
         if request.module is None:
             results = vm.execute(request.function, *arguments)
         else:

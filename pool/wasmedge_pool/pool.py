@@ -1,0 +1,334 @@
+"""A pool: one queue, several workers with the same module, and their replacement.
+
+Calls go to the worker with the least to do, and some ahead of time, because a worker that waits
+for its next call is idle. When a call turns out to be long, what was sent behind it is called
+back and goes to others: the worker's watchdog says for each whether it had begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from wasmedge_pool.actor import VM_NAME, running_loop
+from wasmedge_pool.backend import Backend, Death
+from wasmedge_pool.errors import PoolClosed, WorkerDied
+from wasmedge_pool.mailbox import Mailbox, Patient, Request, answer
+from wasmedge_pool.protocol import CreateVM, Instantiate, Load, Validate
+from wasmedge_pool.settings import config_to_wire
+from wasmedge_runtime.configure import Configure
+
+__all__ = ["WorkerPool"]
+
+# How many calls a worker has at a time, the running one included: enough to keep it busy with
+# empty calls while the event loop is elsewhere for half a millisecond.
+_DEPTH = 64
+# A call that runs longer than this or twice this is long.
+_LONG_SECONDS = 0.005
+# A worker that could not be started is tried again after this, when there are calls.
+_RETRY_SECONDS = 1.0
+
+
+class _Worker:
+    """One place in the pool, and the worker that has it now."""
+
+    def __init__(self) -> None:
+        self.mailbox: Mailbox | None = None  # None: it could not be started
+        self.ready = False
+        self.long = 0  # the number of the call that was running when the pool last looked
+        self.retry_at = 0.0
+        self.ended: Patient | None = None
+
+
+class WorkerPool:
+    """Workers that run calls of one module, each call on an instance no other call has used.
+
+    Not the object that users hold, for the same reason as `Actor`.
+
+    Args:
+        read_module: gives the module's bytes; called once, in a thread.
+        size: how many workers, 1 or more.
+        config: the VMs' configuration; copied.
+        make_backend: makes a worker.
+
+    Raises:
+        ValueError: `size` is less than 1.
+    """
+
+    def __init__(
+        self,
+        read_module: Callable[[], bytes],
+        size: int,
+        config: Configure | None,
+        make_backend: Callable[[], Backend],
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"a pool needs at least 1 worker, not {size}")
+        self._read_module = read_module
+        self._config = config_to_wire(config or Configure())
+        self._make_backend = make_backend
+        self._workers = [_Worker() for _ in range(size)]
+        self._queue: deque[Request] = deque()
+        self._returned: deque[Request] = deque()  # called back; they go before the queue
+        self._module: asyncio.Task[bytes] | None = None
+        self._first: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._holes = 0  # places whose worker could not be started
+        self._timer: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._closed = False
+        self._killed = False
+
+    @property
+    def size(self) -> int:
+        """The number of workers."""
+        return len(self._workers)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes of the workers that are ready."""
+        return [w.mailbox.pid for w in self._workers if w.ready and w.mailbox is not None]
+
+    @property
+    def open(self) -> bool:
+        """Whether there is something to close."""
+        return self._module is not None and not self._closed
+
+    # --- Workers ----------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start the workers, unless they have been started."""
+        if self._module is not None:
+            return
+        self._loop = running_loop()
+        self._first = self._loop.create_future()
+        self._module = self._loop.create_task(asyncio.to_thread(self._read_module))
+        for worker in self._workers:
+            self._fill(worker)
+
+    async def wait_ready(self) -> None:
+        """Wait until the first worker can take calls.
+
+        Raises:
+            WorkerDied: it could not be started.
+            WasmEdgeError: the module was refused.
+        """
+        assert self._first is not None
+        await asyncio.shield(self._first)
+
+    def _fill(self, worker: _Worker) -> None:
+        worker.ready = False
+        worker.ended = Patient(loop=self._loop)
+        worker.mailbox = Mailbox(
+            self._make_backend(),
+            lambda death, waiting: self._on_lost(worker, death, waiting),
+            self._dispatch,
+            self._on_returned,
+        )
+        # A task of its own: it goes on when the task that happened to need it is cancelled.
+        task = self._loop.create_task(self._raise(worker, worker.mailbox))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _raise(self, worker: _Worker, mailbox: Mailbox) -> None:
+        """Start a worker and give it the module."""
+        assert self._module is not None
+        assert self._first is not None
+        first = worker is self._workers[0]
+        try:
+            await mailbox.start()
+            module = await asyncio.shield(self._module)
+            if not first:
+                # They find the module in the cache of compiled code, instead of compiling it all
+                # at the same time.
+                await asyncio.wait([self._first])
+            requests = [
+                Request(CreateVM(0, VM_NAME, self._config, 1)),
+                Request(Load(0, VM_NAME, None), module),
+                Request(Validate(0, VM_NAME)),
+                Request(Instantiate(0, VM_NAME)),
+            ]
+            for request in requests:
+                mailbox.submit(request)
+            await asyncio.gather(*[request.future for request in requests])
+        except Exception as error:
+            self._could_not(worker, mailbox, error)
+            if first and not self._first.done():
+                self._first.set_exception(error)
+                self._first.exception()  # `wait_ready` may not be waiting
+            return
+        worker.ready = True
+        if first and not self._first.done():
+            self._first.set_result(None)
+        self._dispatch()
+
+    def _could_not(self, worker: _Worker, mailbox: Mailbox, error: Exception) -> None:
+        mailbox.kill(f"the module could not be set up: {error}")
+        if worker.mailbox is mailbox:
+            if mailbox.gone and worker.ended is not None and not worker.ended.done():
+                worker.ended.set_result(None)
+            worker.mailbox = None
+            worker.retry_at = self._loop.time() + _RETRY_SECONDS
+            self._holes += 1
+        if self._holes == len(self._workers):
+            self._fail_all(error)
+
+    def _on_lost(self, worker: _Worker, death: Death, waiting: list[Request]) -> None:
+        if worker.ended is not None and not worker.ended.done():
+            worker.ended.set_result(None)
+        if not worker.ready:
+            # These set the module up; `_raise` waits for them.
+            for request in waiting:
+                request.fail(WorkerDied(death.pid, death.exit_code, death.signal, death.reason))
+            return
+        worker.ready = False
+        self._returned.extend(waiting)
+        if self._killed:
+            self._fail_all(PoolClosed("the pool was closed before the call began"))
+        elif not self._closed or self._returned or self._queue:
+            self._fill(worker)
+        else:
+            worker.mailbox = None
+        self._dispatch()
+
+    def _fail_all(self, error: Exception) -> None:
+        for request in (*self._returned, *self._queue):
+            request.fail(error)
+        self._returned.clear()
+        self._queue.clear()
+        self._check_drained()
+
+    # --- Calls ------------------------------------------------------------------------------------
+
+    async def call(self, request: Request) -> list[Any]:
+        """Have a call answered by any worker; they begin in the order in which they were made.
+
+        Raises:
+            PoolClosed: the pool is closed.
+            WorkerDied: the worker ended during the call, or none could be started.
+        """
+        if self._closed:
+            raise PoolClosed("this pool is closed")
+        self.begin()
+        self._queue.append(request)
+        if self._holes:
+            self._heal()
+        self._dispatch()
+        return await answer(request)
+
+    def _heal(self) -> None:
+        now = self._loop.time()
+        for worker in self._workers:
+            if worker.mailbox is None and (
+                worker.retry_at <= now or self._holes == len(self._workers)
+            ):
+                self._holes -= 1
+                self._fill(worker)
+
+    def _dispatch(self) -> None:
+        """Hand out what waits; called whenever there may be room."""
+        returned, queue = self._returned, self._queue
+        ahead = False
+        while returned or queue:
+            source = returned or queue
+            if source[0].future.done():
+                source.popleft()  # cancelled while it waited
+                continue
+            best: Mailbox | None = None
+            for worker in self._workers:
+                mailbox = worker.mailbox
+                if not worker.ready or mailbox is None:
+                    continue
+                room = 1 if worker.long and worker.long == mailbox.head else _DEPTH
+                if mailbox.load < room and (best is None or mailbox.load < best.load):
+                    best = mailbox
+            if best is None:
+                break
+            best.submit(source.popleft())
+            ahead = ahead or best.load > 1
+        if ahead and self._timer is None:
+            self._timer = self._loop.call_later(_LONG_SECONDS, self._look)
+        if self._drained is not None:
+            self._check_drained()
+
+    def _look(self) -> None:
+        """Call back what waits behind a long call, or in front of one worker beside an idle one."""
+        self._timer = None
+        ready = [w for w in self._workers if w.ready and w.mailbox is not None]
+        nothing = not self._returned and not self._queue
+        idle = nothing and any(not w.mailbox.load for w in ready if w.mailbox is not None)
+        again = False
+        for worker in ready:
+            mailbox = worker.mailbox
+            assert mailbox is not None
+            head = mailbox.head
+            if mailbox.load > 1:
+                again = True
+                if idle or head == worker.long:
+                    mailbox.call_back()
+                    self._returned.extend(mailbox.withdraw())
+            worker.long = head
+        if again:
+            self._timer = self._loop.call_later(_LONG_SECONDS, self._look)
+        self._dispatch()
+
+    def _on_returned(self, request: Request) -> None:
+        self._returned.append(request)
+        self._dispatch()
+
+    # --- The end ----------------------------------------------------------------------------------
+
+    def _check_drained(self) -> None:
+        if (
+            self._drained is not None
+            and not self._drained.done()
+            and not self._returned
+            and not self._queue
+            and not any(w.ready and w.mailbox is not None and w.mailbox.load for w in self._workers)
+        ):
+            self._drained.set_result(None)
+
+    async def close(self) -> None:
+        """Refuse new calls, finish those that were made, end the workers. Idempotent.
+
+        When it is cancelled, it kills.
+        """
+        self._closed = True
+        if self._module is None:
+            return
+        try:
+            if not self._killed:
+                if self._drained is None:
+                    self._drained = self._loop.create_future()
+                self._check_drained()
+                await asyncio.shield(self._drained)
+        finally:
+            for worker in self._workers:
+                mailbox = worker.mailbox
+                if mailbox is None or mailbox.gone:
+                    continue
+                if worker.ready and not mailbox.load:
+                    mailbox.finish()
+                else:
+                    self.kill()
+            with anyio.CancelScope(shield=True):
+                for worker in self._workers:
+                    if worker.mailbox is not None and worker.ended is not None:
+                        await worker.ended
+
+    def kill(self) -> None:
+        """End everything at once: calls that wait or run raise `PoolClosed`."""
+        self._closed = self._killed = True
+        if self._module is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fail_all(PoolClosed("the pool was closed before the call began"))
+        for worker in self._workers:
+            if worker.mailbox is not None:
+                verdict = PoolClosed("the pool was closed during the call")
+                worker.mailbox.kill("the pool was closed", verdict)

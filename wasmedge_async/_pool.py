@@ -1,0 +1,125 @@
+"""The pool: one module in several worker processes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from wasmedge_pool.actor import VM_NAME
+from wasmedge_pool.mailbox import Request
+from wasmedge_pool.pool import WorkerPool
+from wasmedge_pool.process import WorkerProcess
+from wasmedge_pool.protocol import Call, microseconds, to_wire
+from wasmedge_runtime.configure import Configure
+from wasmedge_runtime.errors import ErrCode, LoadError
+
+__all__ = ["VMPool"]
+
+
+class VMPool:
+    """Worker processes that run the functions of one module, for any number of tasks.
+
+    ::
+
+        async with VMPool("fibonacci.wasm", workers=4) as pool:
+            [n] = await pool.execute("fib", 30)
+
+    Every call sees a fresh instance: memory, tables and globals as the module says. A worker that
+    ends fails the call it ran with `WorkerDied` and is replaced; no call runs twice.
+
+    Args:
+        module: a file, or the module's bytes. A file is read once, when the pool starts.
+        workers: the number of processes; one for each processor this process may use when None.
+        config: options; copied.
+
+    Raises:
+        ValueError: `workers` is less than 1.
+    """
+
+    def __init__(
+        self,
+        module: str | os.PathLike[str] | bytes | bytearray | memoryview,
+        workers: int | None = None,
+        config: Configure | None = None,
+    ) -> None:
+        if isinstance(module, bytes | bytearray | memoryview):
+            read = partial(bytes, bytes(module))
+        else:
+            read = partial(_read, os.path.abspath(os.fspath(module)))
+        size = _processors() if workers is None else workers
+        self._pool = WorkerPool(read, size, config, WorkerProcess)
+
+    async def __aenter__(self) -> Self:
+        self._pool.begin()
+        try:
+            await self._pool.wait_ready()
+        except BaseException:
+            self._pool.kill()
+            await self._pool.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Refuse new calls, wait for those that were made, and end the workers.
+
+        Idempotent, from any task. When it is cancelled, it ends everything at once.
+        """
+        await self._pool.close()
+
+    def kill(self) -> None:
+        """End the workers at once: calls that wait or run raise `PoolClosed`. Does not wait."""
+        self._pool.kill()
+
+    def __del__(self) -> None:
+        pool = getattr(self, "_pool", None)  # absent when the constructor raised
+        if pool is not None and pool.open:
+            warnings.warn(
+                f"unclosed {self!r}: use `async with` or `await pool.close()`",
+                ResourceWarning,
+                source=self,
+                stacklevel=1,
+            )
+            pool.kill()
+
+    def __repr__(self) -> str:
+        return f"<wasmedge_async.VMPool workers={self._pool.size} pids={self._pool.pids}>"
+
+    async def execute(self, func: str, *args: Any, timeout: float | None = None) -> list[Any]:
+        """Call an exported function on a fresh instance, in whichever worker is free.
+
+        Calls begin in the order in which they were made. Arguments, results, `timeout` and what
+        is raised are those of `VM.execute`, and besides:
+
+        Raises:
+            WorkerDied: the worker ended during the call, or none could be started.
+            PoolClosed: the pool was closed.
+        """
+        message = Call(0, VM_NAME, None, func, to_wire(args), microseconds(timeout))
+        return await self._pool.call(Request(message, None, timeout))
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise LoadError(ErrCode.IllegalPath, f"invalid path: {path!r}") from error
+    except OSError as error:
+        raise LoadError(ErrCode.ReadError, f"read error: {error}") from error
