@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from wasmedge_runtime.binary.reader import Reader
 from wasmedge_runtime.binary.types import TypeReader
+from wasmedge_runtime.configure import Proposal
 from wasmedge_runtime.errors import MESSAGES, ErrCode, LoadError, ValidationError
-from wasmedge_runtime.features import illegal_opcode
+from wasmedge_runtime.features import illegal_opcode, remedy
 from wasmedge_runtime.module import ConstExpr, Immediate
 from wasmedge_runtime.opcodes import BY_OPCODE
 
 END = 0x0B
 CONSTANT_OPCODES = frozenset({0x23, 0x41, 0x42, 0x43, 0x44, 0xD0, 0xD2, 0xFD0C})
 """global.get, the const instructions, ref.null and ref.func."""
+
+EXTENDED_OPCODES = frozenset({0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E})
+"""add, sub and mul, which a later proposal makes constant. For messages only."""
 
 PREFIXES = (0xFC, 0xFD)
 
@@ -44,8 +48,10 @@ def const_expr(reader: Reader, types: TypeReader) -> ConstExpr:
         if row.proposal is not None:
             types.need(row.proposal, row.name, ErrCode.IllegalOpCode, offset)
         if opcode not in CONSTANT_OPCODES:
-            words = MESSAGES[ErrCode.ConstExprRequired]
-            raise ValidationError(ErrCode.ConstExprRequired, f"{words}, not {row.name}", offset)
+            message = f"{MESSAGES[ErrCode.ConstExprRequired]}, not {row.name}"
+            if opcode in EXTENDED_OPCODES:
+                message += f"; it needs the proposal {remedy(Proposal.EXTENDED_CONST)}"
+            raise ValidationError(ErrCode.ConstExprRequired, message, offset)
         expr.append((opcode, _immediate(reader, types, row.immediates)))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from wasmedge_runtime import limits
 from wasmedge_runtime.binary.reader import Reader, load_error
 from wasmedge_runtime.configure import Proposal
@@ -38,6 +40,8 @@ LATER_TYPES = {
     0x63: Proposal.FUNCTION_REFERENCES,
     0x64: Proposal.FUNCTION_REFERENCES,
 } | dict.fromkeys((0x6A, 0x6B, 0x6C, 0x6D, 0x6E, 0x71, 0x72, 0x73, 0x77, 0x78), Proposal.GC)
+# Where a reference type stands, 0x40 announces a table with an initializer.
+_LATER_REF_TYPES = LATER_TYPES | {0x40: Proposal.FUNCTION_REFERENCES}
 _LATER_COMPOSITE_TYPES = dict.fromkeys((0x4E, 0x4F, 0x50, 0x5E, 0x5F), Proposal.GC)
 
 
@@ -76,7 +80,7 @@ class TypeReader:
         byte = self.reader.byte()
         ref_type = _REF_TYPES.get(byte)
         if ref_type is None:
-            raise _unknown_type(ErrCode.MalformedRefType, byte, offset)
+            raise _unknown_type(ErrCode.MalformedRefType, byte, offset, _LATER_REF_TYPES)
         if ref_type is RefType.EXTERNREF:
             what = "the type externref"
             self.need(Proposal.REFERENCE_TYPES, what, ErrCode.MalformedRefType, offset)
@@ -145,8 +149,10 @@ class TypeReader:
         return GlobalType(val_type, ValMut(mutability))
 
 
-def _unknown_type(code: ErrCode, byte: int, offset: int) -> LoadError:
+def _unknown_type(
+    code: ErrCode, byte: int, offset: int, later: Mapping[int, Proposal] = LATER_TYPES
+) -> LoadError:
     details = f"{byte:#04x}"
-    if byte in LATER_TYPES:
-        details += f" needs the proposal {remedy(LATER_TYPES[byte])}"
+    if byte in later:
+        details += f" needs the proposal {remedy(later[byte])}"
     return load_error(code, offset, details)

@@ -35,7 +35,8 @@ def _type_of(ast: AST, opcode: int, immediate: object, at: int) -> int:
     if opcode == GLOBAL_GET and isinstance(immediate, int):
         # WebAssembly 2.0: only imported globals can be used in initializers.
         if immediate >= ast.imported_globals:
-            raise _error(ErrCode.InvalidGlobalIdx, f" {immediate}", at)
+            details = f" {immediate}: only imported globals are known here"
+            raise _error(ErrCode.InvalidGlobalIdx, details, at)
         global_type = ast.global_types[immediate]
         if global_type.mutability is not ValMut.CONST:
             raise _error(ErrCode.ConstExprRequired, f": global {immediate} is mutable", at)

@@ -107,16 +107,15 @@ class ModuleValidator:
             proposal = Proposal.REFERENCE_TYPES
             self._needs(proposal, ErrCode.MultiTables, "a second table", section, index)
         limit = table_type.limit
-        for size in (limit.min, limit.max or 0):
-            if size > limits.MAX_TABLE_SIZE:
-                message = f"table size must be at most 2^32-1 elements, not {size}"
+        for size, cap in (
+            (limit.min, limits.MAX_TABLE_ELEMENTS),
+            (limit.max or 0, limits.MAX_TABLE_SIZE),
+        ):
+            if size > cap:
+                message = f"table size: {size} elements, and the limit is {cap}"
                 at = self.ast.item_offsets[section][index]
                 raise ValidationError(ErrCode.InvalidLimit, message, at)
         self._order(limit, section, index)
-        if limit.min > limits.MAX_TABLE_ELEMENTS:
-            cap = limits.MAX_TABLE_ELEMENTS
-            details = f": {limit.min} table elements, and the limit is {cap}"
-            raise self._error(ErrCode.InvalidLimit, details, section, index)
 
     def _memories(self) -> None:
         for index, memory_type in enumerate(self.ast.memories):
