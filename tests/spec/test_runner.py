@@ -10,7 +10,7 @@ import pytest
 
 from tests.spec import groups, suite
 from tests.spec.report import Report
-from tests.spec.runner import skip_reason, text_agrees
+from tests.spec.runner import lacks_proposal, skip_reason, text_agrees
 from tests.spec.values import (
     Externals,
     agrees,
@@ -19,6 +19,13 @@ from tests.spec.values import (
     f32_to_bits,
     f64_from_bits,
     lanes,
+)
+from wasmedge_runtime.errors import (
+    ErrCode,
+    InstantiationError,
+    LoadError,
+    ValidationError,
+    WasmEdgeError,
 )
 from wasmedge_runtime.values import V128, ExternRef
 
@@ -108,10 +115,29 @@ def test_unknown_kinds_are_not_passed_over() -> None:
         ("uninitialized element 2", "uninitialized element", True),
         ("unreachable", "integer overflow", False),
         ("unreachable", "", False),
+        ("integer too large", "malformed section id 128", True),
+        ("integer overflow", "malformed section id 128", False),
     ],
 )
 def test_messages(expected: str, message: str, result: bool) -> None:
     assert text_agrees(expected, message) is result
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "result"),
+    [
+        ("assert_invalid", LoadError, True),
+        ("assert_malformed", ValidationError, True),
+        ("assert_invalid", InstantiationError, False),
+        ("module", LoadError, False),
+    ],
+)
+def test_a_missing_proposal_refuses_what_must_be_refused(
+    kind: str, error: type[WasmEdgeError], result: bool
+) -> None:
+    raised = error(ErrCode.IllegalOpCode, "illegal opcode 14: it needs the proposal GC")
+    assert lacks_proposal({"type": kind}, raised) is result
+    assert not lacks_proposal({"type": kind}, error(ErrCode.IllegalOpCode, "illegal opcode 14"))
 
 
 def test_only_text_modules_are_skipped() -> None:
