@@ -11,8 +11,8 @@ Every instruction except the constants is in exactly one of four tables:
   takes `ptr %ctx` first when it can trap (see `traps`).
 
 Arithmetic must turn signalling NaNs into quiet ones (section 4.3.3), but LLVM takes `x * 1.0`,
-`x - 0.0`, `fptrunc (fpext x)` and the like for `x` itself. Where it could see such a pair, one
-side passes through `llvm.arithmetic.fence`, which LLVM does not look through and which becomes no
+`x - 0.0`, `fptrunc (fpext x)` and the like for `x` itself. Where it could see such a thing, a
+value passes through `llvm.arithmetic.fence`, which LLVM does not look through and which becomes no
 machine instruction. Constants are the translator's: see `opaque_constant`.
 """
 
@@ -30,6 +30,12 @@ IR_TYPES = {"i32": "i32", "i64": "i64", "f32": "float", "f64": "double", "v128":
 
 MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 """What the code is for; `functions` and `vector.sequences` prefer instructions of some."""
+
+_LITERAL_CONSUMERS = frozenset(
+    f"{name}.{operator}"
+    for name in ("f32", "f64")
+    for operator in ("add", "sub", "mul", "div", "lt", "gt", "le", "ge", "store")
+)
 
 OPERATORS: dict[str, str] = {}
 COMPARISONS: dict[str, str] = {}
@@ -65,18 +71,22 @@ def float_literal(ir_type: str, bits: int) -> str:
 def opaque_constant(ir_type: str, bits: int) -> str:
     """An instruction whose value is a `float` or `double` constant that LLVM does not know.
 
-    The rule that keeps signalling NaNs from slipping through arithmetic: a constant may be written
-    literally only as the operand of an instruction whose other operand is not constant, and only
-    if it is none of 0.0, -0.0, 1.0 and -1.0 (`is_identity`). Everywhere else (locals, block
-    results, arguments, initial values of locals, unary operators...) it has to be opaque.
+    Every constant has to be one, initial values of locals included, unless `may_be_literal`: then
+    no operand of arithmetic is ever a constant in LLVM's eyes, wherever it took its way.
     """
     return fence(ir_type, float_literal(ir_type, bits))
 
 
-def is_identity(ir_type: str, bits: int) -> bool:
-    """Whether the constant is a (signed) zero or one, which LLVM can drop from arithmetic."""
-    width, one = (32, 0x3F800000) if ir_type == "float" else (64, 0x3FF0000000000000)
-    return bits % (1 << (width - 1)) in (0, one)
+def may_be_literal(consumer: str, ir_type: str, bits: int) -> bool:
+    """Whether a constant may be written literally as the last operand of the instruction named.
+
+    So it can be part of a machine instruction, and x / 2.0 become x * 0.5. The other operand is
+    then no constant, and no fold applies to the number: a finite one other than 0.0, 1.0 and their
+    negatives. (Behind x == 2.0 LLVM would put 2.0 for x, so equality is not among the consumers.)
+    """
+    one, infinity = (0x3F800000, 0x7F800000) if ir_type == "float" else (1023 << 52, 2047 << 52)
+    magnitude = bits & ((1 << (31 if ir_type == "float" else 63)) - 1)
+    return consumer in _LITERAL_CONSUMERS and 0 < magnitude < infinity and magnitude != one
 
 
 def _integers(name: str, bits: int) -> None:
@@ -111,9 +121,7 @@ def _integers(name: str, bits: int) -> None:
         COMPARISONS[f"{name}.{operator}"] = f"icmp {operator} {name} {{0}}, {{1}}"
     for operator in ("lt", "gt", "le", "ge"):
         for sign in ("s", "u"):
-            COMPARISONS[f"{name}.{operator}_{sign}"] = (
-                f"icmp {sign}{operator} {name} {{0}}, {{1}}"
-            )
+            COMPARISONS[f"{name}.{operator}_{sign}"] = f"icmp {sign}{operator} {name} {{0}}, {{1}}"
 
 
 def _floats(name: str, ir_type: str) -> None:
@@ -227,7 +235,7 @@ def _divisions(name: str, bits: int) -> dict[str, str]:
     }
 
 
-def _extremes(name: str, ir_type: str, x86: bool) -> dict[str, str]:
+def _extremes(name: str, ir_type: str, machine: str) -> dict[str, str]:
     """`min` and `max` of one floating-point type: NaN if either is NaN, and -0.0 below 0.0."""
     integer = name.replace("f", "i")
     functions = {}
@@ -236,7 +244,7 @@ def _extremes(name: str, ir_type: str, x86: bool) -> dict[str, str]:
         ("max", "ogt", "and", "maximum"),
     ):
         # LLVM's own code for x86 is long and lets signalling NaNs through. One comparison finds
-        # both special cases, NaN and a pair of zeros; the rest is one `minsd`.
+        # both special cases, NaN and a pair of zeros; for the rest x86 has one instruction.
         branching = f"""
             %equal_or_nan = fcmp ueq {ir_type} %a, %b
             %rare = call i1 @llvm.expect.i1(i1 %equal_or_nan, i1 false)
@@ -258,7 +266,7 @@ def _extremes(name: str, ir_type: str, x86: bool) -> dict[str, str]:
             %bits = {zeros} {integer} %a.bits, %b.bits
             %same = bitcast {integer} %bits to {ir_type}
             ret {ir_type} %same"""
-        # Elsewhere it is one instruction, once LLVM can fold neither f(x, x) nor f(x, infinity).
+        # On aarch64 it is one instruction, if LLVM can fold neither f(x, x) nor f(x, infinity).
         direct = f"""
             %a.value = {fence(ir_type, "%a")}
             %b.value = {fence(ir_type, "%b")}
@@ -268,7 +276,7 @@ def _extremes(name: str, ir_type: str, x86: bool) -> dict[str, str]:
             ret {ir_type} %extreme"""
         functions[f"{name}.{operator}"] = _function(
             f"{ir_type} @{name}.{operator}({ir_type} %a, {ir_type} %b)",
-            branching if x86 else direct,
+            direct if machine == "aarch64" else branching,
         )
     return functions
 
@@ -385,7 +393,7 @@ def _decimal(value: float) -> str:
 
 
 def functions(machine: str) -> dict[str, str]:
-    """`FUNCTIONS` for a machine: "x86_64" or any other."""
+    """`FUNCTIONS` for a machine: "x86_64", "aarch64" or any other."""
     x86 = machine == "x86_64"
     found: dict[str, str] = {}
     for integer, bits in (("i32", 32), ("i64", 64)):
@@ -396,8 +404,8 @@ def functions(machine: str) -> dict[str, str]:
                     found[f"{integer}.{kind}_{name}_{sign}"] = _truncation(
                         integer, name, sign, saturate, x86
                     )
-    found |= _extremes("f32", "float", x86)
-    found |= _extremes("f64", "double", x86)
+    found |= _extremes("f32", "float", machine)
+    found |= _extremes("f64", "double", machine)
     return found
 
 

@@ -17,11 +17,15 @@ def _arithmetic(name: str, shape: Shape) -> dict[str, str]:
     for operator in ("add", "sub", "mul", "div"):
         # A dividend has no identity.
         first = "" if operator == "div" else f"%x = {fence(vector, '%a')}"
-        found[f"{name}.{operator}"] = lanewise(2, shape, f"""
+        found[f"{name}.{operator}"] = lanewise(
+            2,
+            shape,
+            f"""
             {first}
             %y = {fence(vector, "%b")}
             %value = f{operator} {vector} {"%x" if first else "%a"}, %y
-        """)
+        """,
+        )
     found[f"{name}.neg"] = lanewise(1, shape, f"%value = fneg {vector} %a")
     for operator, intrinsic in (
         ("abs", "fabs"),
@@ -39,14 +43,14 @@ def _arithmetic(name: str, shape: Shape) -> dict[str, str]:
 
 def _comparisons(name: str, shape: Shape) -> dict[str, str]:
     """All ones in a lane where the comparison holds, else all zeros."""
-    target = Shape(f"i{shape.bits}", shape.count)
+    target = Shape(f"i{shape.bits}", shape.number)
     return {
         f"{name}.{operator}": lanewise(
             2,
             shape,
             f"""
             %holds = fcmp {"une" if operator == "ne" else "o" + operator} {shape.vector} %a, %b
-            %value = sext <{shape.count} x i1> %holds to {target.vector}
+            %value = sext <{shape.number} x i1> %holds to {target.vector}
             """,
             target,
         )
@@ -57,42 +61,50 @@ def _comparisons(name: str, shape: Shape) -> dict[str, str]:
 def _extremes(name: str, shape: Shape, machine: str) -> dict[str, str]:
     """`min`, `max` as on scalars, and `pmin`, `pmax`, which are b < a ? b : a and a < b ? b : a."""
     vector = shape.vector
-    bits = f"<{shape.count} x i{shape.bits}>"
-    bools = f"<{shape.count} x i1>"
+    bits = f"<{shape.number} x i{shape.bits}>"
     found = {}
-    for operator, first, second, comparison, zeros, intrinsic in (
-        ("min", "%b", "%a", "olt", "or", "minimum"),
-        ("max", "%a", "%b", "ogt", "and", "maximum"),
-    ):
-        found[f"{name}.p{operator}"] = lanewise(2, shape, f"""
-            %second = fcmp olt {vector} {first}, {second}
-            %value = select {bools} %second, {vector} %b, {vector} %a
-        """)
-        if machine == "x86_64":
-            # `minps` gives its second operand for NaN and for a pair of zeros. Both orders
-            # together have the zeros' signs; NaN lanes are replaced by the (quiet) sum.
-            found[f"{name}.{operator}"] = lanewise(2, shape, f"""
-                %a.first = fcmp {comparison} {vector} %a, %b
-                %x = select {bools} %a.first, {vector} %a, {vector} %b
-                %b.first = fcmp {comparison} {vector} %b, %a
-                %y = select {bools} %b.first, {vector} %b, {vector} %a
-                %x.bits = bitcast {vector} %x to {bits}
-                %y.bits = bitcast {vector} %y to {bits}
-                %joined = {zeros} {bits} %x.bits, %y.bits
+    for operator, zeros, intrinsic in (("min", "or", "minimum"), ("max", "and", "maximum")):
+        found[f"{name}.p{operator}"] = lanewise(
+            2, shape, _pick("value", operator, "%b", "%a", shape, machine)
+        )
+        if machine == "aarch64":
+            body = f"""
+                %x = {fence(vector, "%a")}
+                %y = {fence(vector, "%b")}
+                %z = {fence(vector, "%y")}
+                %value = call {vector} @llvm.{intrinsic}.{shape.suffix}({vector} %x, {vector} %z)"""
+        else:
+            # Of a pair of zeros either order picks the second, so that both orders together have
+            # all signs. NaN lanes are replaced by the sum, which is quiet.
+            body = f"""
+                {_pick("x", operator, "%a", "%b", shape, machine)}
+                {_pick("y", operator, "%b", "%a", shape, machine)}
+                %x_bits = bitcast {vector} %x to {bits}
+                %y_bits = bitcast {vector} %y to {bits}
+                %joined = {zeros} {bits} %x_bits, %y_bits
                 %ordered = bitcast {bits} %joined to {vector}
                 %nan = fcmp uno {vector} %a, %b
                 %opaque = {fence(vector, "%a")}
                 %sum = fadd {vector} %opaque, %b
-                %value = select {bools} %nan, {vector} %sum, {vector} %ordered
-            """)
-        else:
-            found[f"{name}.{operator}"] = lanewise(2, shape, f"""
-                %x = {fence(vector, "%a")}
-                %y = {fence(vector, "%b")}
-                %z = {fence(vector, "%y")}
-                %value = call {vector} @llvm.{intrinsic}.{shape.suffix}({vector} %x, {vector} %z)
-            """)
+                %value = select <{shape.number} x i1> %nan, {vector} %sum, {vector} %ordered"""
+        found[f"{name}.{operator}"] = lanewise(2, shape, body)
     return found
+
+
+def _pick(result: str, operator: str, first: str, second: str, shape: Shape, machine: str) -> str:
+    """Lines that take `first` where it is less (or greater for max) than `second`, else `second`.
+
+    That is exactly `minps` and its relatives, but between casts LLVM does not recognise them.
+    """
+    vector = shape.vector
+    if machine == "x86_64":
+        kind = "sse.{}.ps" if shape.lane == "float" else "sse2.{}.pd"
+        intrinsic = f"@llvm.x86.{kind.format(operator)}"
+        return f"%{result} = call {vector} {intrinsic}({vector} {first}, {vector} {second})"
+    comparison, lanes = ("olt" if operator == "min" else "ogt"), f"<{shape.number} x i1>"
+    return f"""%{result}_first = fcmp {comparison} {vector} {first}, {second}
+        %{result} = select {lanes} %{result}_first, {vector} {first}, {vector} {second}
+    """
 
 
 def _conversions(machine: str) -> dict[str, str]:
@@ -100,42 +112,62 @@ def _conversions(machine: str) -> dict[str, str]:
     low = "<2 x i32> <i32 0, i32 1>"
     with_zeros = "<4 x i32> <i32 0, i32 1, i32 2, i32 3>"
     found = {
-        "f32x4.demote_f64x2_zero": lanewise(1, f64, f"""
+        "f32x4.demote_f64x2_zero": lanewise(
+            1,
+            f64,
+            f"""
             %x = {fence(f64.vector, "%a")}
             %half = fptrunc <2 x double> %x to <2 x float>
             %value = shufflevector <2 x float> %half, <2 x float> zeroinitializer, {with_zeros}
-        """, f32),
-        "f64x2.promote_low_f32x4": lanewise(1, f32, f"""
+        """,
+            f32,
+        ),
+        "f64x2.promote_low_f32x4": lanewise(
+            1,
+            f32,
+            f"""
             %half = shufflevector <4 x float> %a, <4 x float> poison, {low}
             %value = fpext <2 x float> %half to <2 x double>
-        """, f64),
+        """,
+            f64,
+        ),
     }
     for sign, instruction in (("s", "sitofp"), ("u", "uitofp")):
         found[f"f32x4.convert_i32x4_{sign}"] = lanewise(
             1, i32, f"%value = {instruction} <4 x i32> %a to <4 x float>", f32
         )
-        found[f"f64x2.convert_low_i32x4_{sign}"] = lanewise(1, i32, f"""
+        found[f"f64x2.convert_low_i32x4_{sign}"] = lanewise(
+            1,
+            i32,
+            f"""
             %half = shufflevector <4 x i32> %a, <4 x i32> poison, {low}
             %value = {instruction} <2 x i32> %half to <2 x double>
-        """, f64)
-    bodies = _x86_truncations() if machine == "x86_64" else {
-        f"{source}_{sign}": f"""
+        """,
+            f64,
+        )
+    bodies = (
+        _x86_truncations()
+        if machine == "x86_64"
+        else {
+            f"{source}_{sign}": f"""
             %{part} = call {half} @llvm.fpto{sign}i.sat.{suffix}({shape.vector} %a)
             {zeros}"""
-        for source, shape, part, half, kind, zeros in (
-            ("f32x4", f32, "value", "<4 x i32>", "v4i32.v4f32", ""),
-            (
-                "f64x2",
-                f64,
-                "half",
-                "<2 x i32>",
-                "v2i32.v2f64",
-                "%value = shufflevector <2 x i32> %half, <2 x i32> zeroinitializer, " + with_zeros,
-            ),
-        )
-        for sign in "su"
-        for suffix in (kind,)
-    }
+            for source, shape, part, half, kind, zeros in (
+                ("f32x4", f32, "value", "<4 x i32>", "v4i32.v4f32", ""),
+                (
+                    "f64x2",
+                    f64,
+                    "half",
+                    "<2 x i32>",
+                    "v2i32.v2f64",
+                    "%value = shufflevector <2 x i32> %half, <2 x i32> zeroinitializer, "
+                    + with_zeros,
+                ),
+            )
+            for sign in "su"
+            for suffix in (kind,)
+        }
+    )
     for kind, body in bodies.items():
         source, sign = kind.split("_")
         zero = "_zero" if source == "f64x2" else ""

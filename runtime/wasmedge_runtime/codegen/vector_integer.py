@@ -44,15 +44,19 @@ def _arithmetic(name: str, shape: Shape) -> dict[str, str]:
         1, shape, f"%value = call {vector} @llvm.abs.{shape.suffix}({vector} %a, i1 false)"
     )
     if shape.bits <= 16:
-        wide = f"<{shape.count} x i{2 * shape.bits}>"
-        found[f"{name}.avgr_u"] = lanewise(2, shape, f"""
+        wide = f"<{shape.number} x i{2 * shape.bits}>"
+        found[f"{name}.avgr_u"] = lanewise(
+            2,
+            shape,
+            f"""
             %x = zext {vector} %a to {wide}
             %y = zext {vector} %b to {wide}
             %sum = add {wide} %x, %y
             %rounded = add {wide} %sum, splat (i{2 * shape.bits} 1)
             %half = lshr {wide} %rounded, splat (i{2 * shape.bits} 1)
             %value = trunc {wide} %half to {vector}
-        """)
+        """,
+        )
     return found
 
 
@@ -65,29 +69,33 @@ def _comparisons(name: str, shape: Shape) -> dict[str, str]:
         for sign in signs
     }
     return {
-        f"{name}.{operator}": lanewise(2, shape, f"""
+        f"{name}.{operator}": lanewise(
+            2,
+            shape,
+            f"""
             %holds = icmp {predicate} {shape.vector} %a, %b
-            %value = sext <{shape.count} x i1> %holds to {shape.vector}
-        """)
+            %value = sext <{shape.number} x i1> %holds to {shape.vector}
+        """,
+        )
         for operator, predicate in predicates.items()
     }
 
 
 def _tests(name: str, shape: Shape) -> dict[str, str]:
     """`all_true` and `bitmask`."""
-    bools = f"<{shape.count} x i1>"
+    bools = f"<{shape.number} x i1>"
     cast = f"%lanes = bitcast {V128} {{0}} to {shape.vector}"
     return {
         f"{name}.all_true": f"""
             {cast}
             %true = icmp ne {shape.vector} %lanes, zeroinitializer
-            %all = call i1 @llvm.vector.reduce.and.v{shape.count}i1({bools} %true)
+            %all = call i1 @llvm.vector.reduce.and.v{shape.number}i1({bools} %true)
             %result = zext i1 %all to i32""",
         f"{name}.bitmask": f"""
             {cast}
             %negative = icmp slt {shape.vector} %lanes, zeroinitializer
-            %bits = bitcast {bools} %negative to i{shape.count}
-            %result = zext i{shape.count} %bits to i32""",
+            %bits = bitcast {bools} %negative to i{shape.number}
+            %result = zext i{shape.number} %bits to i32""",
     }
 
 
@@ -148,10 +156,10 @@ def _x86_byte_shifts(shape: Shape) -> dict[str, str]:
 def _halves(name: str, shape: Shape) -> dict[str, str]:
     """`extend` and `extmul`: the low or the high half of the lanes, twice as wide."""
     source = INTEGER_SHAPES[_WIDE[name]]
-    half = f"<{shape.count} x {source.lane}>"
+    half = f"<{shape.number} x {source.lane}>"
     found = {}
-    for part, first in (("low", 0), ("high", shape.count)):
-        take = mask(range(first, first + shape.count))
+    for part, first in (("low", 0), ("high", shape.number)):
+        take = mask(range(first, first + shape.number))
         for sign, extend in (("s", "sext"), ("u", "zext")):
             widen = "\n".join(
                 f"%{wide} = shufflevector {source.vector} %{operand}, {source.vector} poison, "
@@ -176,13 +184,13 @@ def _halves(name: str, shape: Shape) -> dict[str, str]:
 def _pairwise(name: str, shape: Shape, machine: str) -> dict[str, str]:
     """`extadd_pairwise`: sums of neighbours."""
     source = INTEGER_SHAPES[_WIDE[name]]
-    twice = f"<{source.count} x {shape.lane}>"
+    twice = f"<{source.number} x {shape.lane}>"
     found = {}
     for sign, extend in (("s", "sext"), ("u", "zext")):
         body = f"""
             %wide = {extend} {source.vector} %a to {twice}
-            %even = shufflevector {twice} %wide, {twice} poison, {mask(range(0, source.count, 2))}
-            %odd = shufflevector {twice} %wide, {twice} poison, {mask(range(1, source.count, 2))}
+            %even = shufflevector {twice} %wide, {twice} poison, {mask(range(0, source.number, 2))}
+            %odd = shufflevector {twice} %wide, {twice} poison, {mask(range(1, source.number, 2))}
             %value = add {shape.vector} %even, %odd"""
         # On x86 products with ones, added in pairs, are a single instruction. Its bytes are
         # unsigned in the first operand and signed in the second; the sums do not saturate.
@@ -207,7 +215,7 @@ def _pairwise(name: str, shape: Shape, machine: str) -> dict[str, str]:
 def _narrowing(name: str, machine: str) -> dict[str, str]:
     """`narrow`: two vectors of signed lanes into one of half the width, saturating."""
     source, target = INTEGER_SHAPES[_NARROW[name]], INTEGER_SHAPES[name]
-    both = Shape(source.lane, target.count)
+    both = Shape(source.lane, target.number)
     found = {}
     for sign, low, high in (
         ("s", -(1 << (target.bits - 1)), (1 << (target.bits - 1)) - 1),
@@ -226,7 +234,7 @@ def _narrowing(name: str, machine: str) -> dict[str, str]:
                 {source.vector} %a, {source.vector} %b)"""
         else:
             body = f"""
-            %both = shufflevector {source.vector} %a, {source.vector} %b, {mask(range(both.count))}
+            %both = shufflevector {source.vector} %a, {source.vector} %b, {mask(range(both.number))}
             %above = call {both.vector} @llvm.smax.{both.suffix}(
                 {both.vector} %both, {both.vector} splat ({both.lane} {low}))
             %inside = call {both.vector} @llvm.smin.{both.suffix}(

@@ -20,17 +20,17 @@ class Shape(NamedTuple):
 
     lane: str
     """LLVM's type of a lane."""
-    count: int
+    number: int
 
     @property
     def vector(self) -> str:
         """LLVM's type of the whole."""
-        return f"<{self.count} x {self.lane}>"
+        return f"<{self.number} x {self.lane}>"
 
     @property
     def suffix(self) -> str:
         """The type as part of an intrinsic's name."""
-        return f"v{self.count}{self.scalar}"
+        return f"v{self.number}{self.scalar}"
 
     @property
     def scalar(self) -> str:
@@ -69,7 +69,7 @@ def lanewise(operands: int, source: Shape, body: str, target: Shape | None = Non
 def splat(shape: Shape, scalar: str, name: str) -> str:
     """Two lines that define `%name` as the vector with `scalar` in every lane."""
     vector = shape.vector
-    zeros = f"<{shape.count} x i32> zeroinitializer"
+    zeros = f"<{shape.number} x i32> zeroinitializer"
     return f"""
         %{name}.lane = insertelement {vector} poison, {shape.lane} {scalar}, i32 0
         %{name} = shufflevector {vector} %{name}.lane, {vector} poison, {zeros}"""
@@ -150,14 +150,22 @@ def _swizzle(machine: str) -> str:
     shape = SHAPES["i8x16"]
     if machine == "x86_64":
         # `pshufb` gives 0 when an index has its top bit set.
-        return lanewise(2, shape, """
+        return lanewise(
+            2,
+            shape,
+            """
             %indices = call <16 x i8> @llvm.uadd.sat.v16i8(<16 x i8> %b, <16 x i8> splat (i8 112))
             %value = call <16 x i8> @llvm.x86.ssse3.pshuf.b.128(<16 x i8> %a, <16 x i8> %indices)
-        """)
+        """,
+        )
     if machine == "aarch64":
-        return lanewise(2, shape, """
+        return lanewise(
+            2,
+            shape,
+            """
             %value = call <16 x i8> @llvm.aarch64.neon.tbl1.v16i8(<16 x i8> %a, <16 x i8> %b)
-        """)
+        """,
+        )
     lines = ["%low = and <16 x i8> %b, splat (i8 15)"]
     chosen = "poison"
     for lane in range(16):
