@@ -31,12 +31,6 @@ IR_TYPES = {"i32": "i32", "i64": "i64", "f32": "float", "f64": "double", "v128":
 MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 """What the code is for; `functions` and `vector.sequences` prefer instructions of some."""
 
-_LITERAL_CONSUMERS = frozenset(
-    f"{name}.{operator}"
-    for name in ("f32", "f64")
-    for operator in ("add", "sub", "mul", "div", "lt", "gt", "le", "ge", "store")
-)
-
 OPERATORS: dict[str, str] = {}
 COMPARISONS: dict[str, str] = {}
 SEQUENCES: dict[str, str] = {}
@@ -71,22 +65,20 @@ def float_literal(ir_type: str, bits: int) -> str:
 def opaque_constant(ir_type: str, bits: int) -> str:
     """An instruction whose value is a `float` or `double` constant that LLVM does not know.
 
-    Every constant has to be one, initial values of locals included, unless `may_be_literal`: then
-    no operand of arithmetic is ever a constant in LLVM's eyes, wherever it took its way.
+    Every constant has to be one, initial values of locals included, so that no operand of
+    arithmetic is a constant in LLVM's eyes, whatever way it took. One exception lets it become
+    part of a machine instruction, and x / 2.0 become x * 0.5: as the last operand of add, sub,
+    mul, div, lt, gt, le and ge a constant may be literal, if the other operand is not and it is
+    not one of `is_identity`. (Behind x == 2.0 LLVM would put 2.0 for x: not for eq and ne.)
     """
     return fence(ir_type, float_literal(ir_type, bits))
 
 
-def may_be_literal(consumer: str, ir_type: str, bits: int) -> bool:
-    """Whether a constant may be written literally as the last operand of the instruction named.
-
-    So it can be part of a machine instruction, and x / 2.0 become x * 0.5. The other operand is
-    then no constant, and no fold applies to the number: a finite one other than 0.0, 1.0 and their
-    negatives. (Behind x == 2.0 LLVM would put 2.0 for x, so equality is not among the consumers.)
-    """
+def is_identity(ir_type: str, bits: int) -> bool:
+    """Whether LLVM may fold arithmetic with the constant: ones and zeros, infinities and NaNs."""
     one, infinity = (0x3F800000, 0x7F800000) if ir_type == "float" else (1023 << 52, 2047 << 52)
-    magnitude = bits & ((1 << (31 if ir_type == "float" else 63)) - 1)
-    return consumer in _LITERAL_CONSUMERS and 0 < magnitude < infinity and magnitude != one
+    magnitude = bits & (0x7FFFFFFF if ir_type == "float" else (1 << 63) - 1)
+    return magnitude in (0, one) or magnitude >= infinity
 
 
 def _integers(name: str, bits: int) -> None:

@@ -1,6 +1,6 @@
 """Vector instructions as LLVM IR (WebAssembly 2.0, section 4.4.3): what all families make together.
 
-`SEQUENCES` has the form described in `numeric`; operands are `<2 x i64>` for a vector, and the
+`OPERATORS` and `SEQUENCES` have the form described in `numeric`; operands are `<2 x i64>` for a vector, and the
 immediates (lane indices, as decimal literals) come after the operands. `v128.const` is the
 translator's, `i8x16.shuffle` is `shuffle(lanes)`. The sequence of a load or store is what it does
 besides its access of the type `access(name)`: a load's `{0}` is what was loaded, before the vector
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from wasmedge_runtime.codegen import vector_float, vector_integer, vector_lanes
 from wasmedge_runtime.codegen.numeric import MACHINE
-from wasmedge_runtime.codegen.vector_lanes import access, shuffle
+from wasmedge_runtime.codegen.vector_lanes import OPERATORS, access, shuffle
 
-__all__ = ["SEQUENCES", "access", "sequences", "shuffle"]
+__all__ = ["OPERATORS", "SEQUENCES", "access", "sequences", "shuffle"]
 
 
 def sequences(machine: str) -> dict[str, str]:

@@ -88,12 +88,16 @@ def shuffle(lanes: bytes) -> str:
     )
 
 
+OPERATORS = {
+    "v128.not": f"xor {V128} {{0}}, splat (i64 -1)",
+    "v128.and": f"and {V128} {{0}}, {{1}}",
+    "v128.or": f"or {V128} {{0}}, {{1}}",
+    "v128.xor": f"xor {V128} {{0}}, {{1}}",
+}
+
+
 def _bitwise() -> dict[str, str]:
     return {
-        "v128.not": f"%result = xor {V128} {{0}}, splat (i64 -1)",
-        "v128.and": f"%result = and {V128} {{0}}, {{1}}",
-        "v128.or": f"%result = or {V128} {{0}}, {{1}}",
-        "v128.xor": f"%result = xor {V128} {{0}}, {{1}}",
         "v128.andnot": f"""
             %flipped = xor {V128} {{1}}, splat (i64 -1)
             %result = and {V128} {{0}}, %flipped""",
