@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import logging
 import os
+import platform
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
@@ -49,6 +52,26 @@ def engine_fingerprint() -> str:
         digest.update(source.name.encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()
+
+
+@functools.cache
+def machine() -> str:
+    """What code is compiled for and with: the processor's model and features, LLVM's version.
+
+    Asked of the system rather than of LLVM, which a start from the cache does not load.
+    """
+    fields = [platform.machine(), sys.platform, importlib.metadata.version("llvmlite")]
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                label = line.partition(":")[0].strip()
+                if label in ("model name", "flags", "Features", "CPU part", "CPU implementer"):
+                    fields.append(line)
+                if not line.strip():
+                    break
+    except OSError:
+        fields.append(platform.processor())
+    return hashlib.sha256("\n".join(fields).encode()).hexdigest()
 
 
 def key(*parts: bytes | str | int) -> str:

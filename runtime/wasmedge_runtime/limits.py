@@ -21,6 +21,12 @@ MAX_EXPORTS = 1_000_000
 MAX_GLOBALS = 1_000_000
 """Entries of these sections. Each is an object at run time as well."""
 
+MAX_CUSTOM_SECTIONS = 100_000
+"""Custom sections. Each is a record, and the smallest is three bytes of the file."""
+
+MAX_INITIALIZER = 10_000
+"""Instructions of a constant expression; in WebAssembly 2.0, a valid one has a single one."""
+
 MAX_TABLES = 100_000
 """Tables, imported and own. Each has its own allocation when instantiated."""
 
@@ -34,7 +40,7 @@ MAX_TABLE_SIZE = 0xFFFF_FFFF
 """Greatest maximum size of a table: what a 32-bit index reaches (3.2.4)."""
 
 MAX_TABLE_ELEMENTS = 10_000_000
-"""Initial size of a table, and elements of a segment: each is a machine word or two."""
+"""Initial size of a table, and elements of all segments: each is a machine word or two."""
 
 MAX_PAGES = 65_536
 """Pages of a memory: 4 GiB, what a 32-bit address reaches (3.2.5)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from wasmedge_runtime.binary.reader import Reader
+from wasmedge_runtime import limits
+from wasmedge_runtime.binary.reader import Reader, load_error, over
 from wasmedge_runtime.binary.types import TypeReader
 from wasmedge_runtime.configure import Proposal
 from wasmedge_runtime.errors import MESSAGES, ErrCode, LoadError, ValidationError
@@ -34,25 +35,21 @@ def const_expr(reader: Reader, types: TypeReader) -> ConstExpr:
         opcode = reader.byte()
         if opcode == END:
             return tuple(expr)
-        if opcode in PREFIXES:
-            prefix, number = opcode, reader.u32()
-            opcode = prefix << 8 | number
-            known = number <= 0xFF and opcode in BY_OPCODE
-            message = illegal_opcode(number, prefix)
-        else:
-            known = opcode in BY_OPCODE
-            message = illegal_opcode(opcode)
-        if not known:
-            raise LoadError(ErrCode.IllegalOpCode, message, offset)
-        row = BY_OPCODE[opcode]
+        if len(expr) == limits.MAX_INITIALIZER:
+            cap = over("instructions in an initializer", len(expr) + 1, limits.MAX_INITIALIZER)
+            raise load_error(ErrCode.IllegalGrammar, offset, cap)
+        prefix, number = (opcode, reader.u32()) if opcode in PREFIXES else (0, opcode)
+        row = BY_OPCODE.get(prefix << 8 | number) if number <= 0xFF else None
+        if row is None:
+            raise LoadError(ErrCode.IllegalOpCode, illegal_opcode(number, prefix), offset)
         if row.proposal is not None:
             types.need(row.proposal, row.name, ErrCode.IllegalOpCode, offset)
-        if opcode not in CONSTANT_OPCODES:
+        if row.opcode not in CONSTANT_OPCODES:
             message = f"{MESSAGES[ErrCode.ConstExprRequired]}, not {row.name}"
-            if opcode in EXTENDED_OPCODES:
+            if row.opcode in EXTENDED_OPCODES:
                 message += f"; it needs the proposal {remedy(Proposal.EXTENDED_CONST)}"
             raise ValidationError(ErrCode.ConstExprRequired, message, offset)
-        expr.append((opcode, _immediate(reader, types, row.immediates)))
+        expr.append((row.opcode, _immediate(reader, types, row.immediates)))
 
 
 def _immediate(reader: Reader, types: TypeReader, layout: str) -> Immediate:

@@ -60,6 +60,9 @@ class ModuleParser:
         self.reader = Reader(data, 0, len(data))
         self.types = TypeReader(self.reader, self.ast)
         self._total_locals = 0
+        self._total_elements = 0
+        # Runs of locals, each kept once: two bytes of the file are one.
+        self._runs: dict[tuple[int, int], tuple[int, int]] = {}
         self._code_offset: int | None = None
         self._data_offset: int | None = None
 
@@ -140,7 +143,11 @@ class ModuleParser:
             raise load_error(ErrCode.IllegalGrammar, self.reader.pos, cap)
 
     def _custom(self) -> None:
+        offset = self.reader.pos
         name = self.reader.name()
+        if len(self.ast.customs) == limits.MAX_CUSTOM_SECTIONS:
+            cap = over("custom sections", len(self.ast.customs) + 1, limits.MAX_CUSTOM_SECTIONS)
+            raise load_error(ErrCode.IllegalGrammar, offset, cap)
         self.ast.customs.append(CustomSection(name, self.reader.pos, self.reader.end))
         self.reader.pos = self.reader.end
 
@@ -277,7 +284,12 @@ class ModuleParser:
                 ref_type = self.types.ref_type()
             else:
                 self._element_kind()
+        at_count = reader.pos
         count = reader.count("elements", limits.MAX_TABLE_ELEMENTS)
+        self._total_elements += count
+        if self._total_elements > limits.MAX_TABLE_ELEMENTS:
+            cap = over("elements in all", self._total_elements, limits.MAX_TABLE_ELEMENTS)
+            raise load_error(ErrCode.IllegalGrammar, at_count, cap)
         if flags & 4:
             init = [self._const_expr() for _ in range(count)]
         else:
@@ -341,7 +353,9 @@ class ModuleParser:
             if total > limits.MAX_LOCALS:
                 cap = over("parameters and locals", total, limits.MAX_LOCALS)
                 raise load_error(ErrCode.TooManyLocals, offset, cap)
-            runs.append((count, int(self.types.val_type())))
+            run = count, int(self.types.val_type())
+            if count:
+                runs.append(self._runs.setdefault(run, run))
         self._total_locals += total
         if self._total_locals > limits.MAX_TOTAL_LOCALS:
             cap = over("locals in all functions", self._total_locals, limits.MAX_TOTAL_LOCALS)

@@ -46,6 +46,7 @@ class Activation(Record):
         ("call_id", ctypes.c_uint64),  # of the outermost entry; 0 when the Store is idle
         ("last_call_id", ctypes.c_uint64),
         ("interrupt_request", ctypes.c_uint64),  # call_id of the call to stop
+        ("thread_id", ctypes.c_uint64),  # native id of the thread of the outermost entry
         ("in_host", ctypes.c_uint64),  # host functions in progress
         ("trap_code", ctypes.c_uint64),
         ("instructions", ctypes.c_uint64),
@@ -66,6 +67,7 @@ class ThreadRecord(Record):
         ("activation", ctypes.c_uint64),  # running now on this thread, or 0
         ("stack_limit", ctypes.c_uint64),  # guest code must not go below
         ("stack_guard", ctypes.c_uint64),  # lowest address that counts as stack overflow
+        ("thread_id", ctypes.c_uint64),  # native id
     ]
 
 
@@ -115,6 +117,7 @@ class HostContext(Record):
         ("callback", ctypes.c_uint64),  # void (*)(void), a ctypes callback
         ("slots", ctypes.c_uint64),  # arguments in, results out
         ("status", ctypes.c_uint64),  # an ErrCode; the stub writes FAILED, completion writes 0
+        ("returned", ctypes.c_uint64),  # the support routine `host_returned`
     ]
 
 

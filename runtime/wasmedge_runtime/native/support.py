@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import signal
 import threading
 from typing import ClassVar
@@ -64,7 +63,7 @@ class Support:
 
     def __init__(self) -> None:
         text = support_module()
-        name = cache.key("support", text, platform.machine())
+        name = cache.key("support", text, cache.machine())
         data = cache.load(name)
         if data is None:
             from ..codegen.llvm import compile_object
@@ -80,6 +79,7 @@ class Support:
 
         self.enter = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_uint64)(self.code.address("enter"))
         self.helpers = self.code.address("helpers")
+        self.host_returned = self.code.address("host_returned")
         self.memory_grow = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64)(
             self.code.address("memory_grow")
         )
@@ -110,6 +110,7 @@ class Support:
         record.activation = 0
         record.stack_limit = low + min(max(size // 8, 1 << 16), 1 << 20)
         record.stack_guard = low - _GUARD_BYTES
+        record.thread_id = threading.get_native_id()
 
         old = _Stack()
         self._libc.sigaltstack(None, ctypes.byref(old))

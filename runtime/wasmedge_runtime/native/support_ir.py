@@ -107,6 +107,10 @@ number:
   %last = load i64, ptr %p.last
   %id = add i64 %last, 1
   store i64 %id, ptr %p.last
+  %p.tid = &thread.thread_id(%thread)
+  %tid = load i64, ptr %p.tid
+  %p.act.tid = &act.thread_id(%act)
+  store i64 %tid, ptr %p.act.tid
   store volatile i64 %id, ptr %p.id
   br label %prepare
 prepare:

@@ -147,7 +147,7 @@ class ModuleValidator:
             at = ast.item_offsets[ELEMENT][index]
             expected = int(segment.ref_type)
             # Long segments repeat few functions, whose expressions are one object each.
-            for expr in set(segment.init):
+            for expr in dict.fromkeys(segment.init):
                 check_constant(ast, expr, expected, at)
             if segment.mode != ACTIVE or segment.offset is None:
                 continue

@@ -94,9 +94,15 @@ class OperandStack:
         popped = self.vals[-size:]
         if popped == types:
             del self.vals[-size:]
-        else:
-            popped = [self.pop_val(expect) for expect in reversed(types)]
-            popped.reverse()
+            return popped
+        popped = []
+        for left in range(size, 0, -1):
+            if self.vals[-1] == FLOOR and self.ctrls[-1].unreachable:
+                # Whatever is wanted is there. At once, because a call may want a thousand.
+                popped += types[left - 1 :: -1]
+                break
+            popped.append(self.pop_val(types[left - 1]))
+        popped.reverse()
         return popped
 
     def push_ctrl(

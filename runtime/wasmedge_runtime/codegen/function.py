@@ -1,0 +1,478 @@
+"""One function body from wasm to LLVM IR text: the loop over its instructions, and its frame.
+
+The operand stack holds IR operands (`%v12`, `7`); each emitted line that defines a value takes its
+number from the length of the output, so that no counter has to be kept. Locals live in stack slots,
+which LLVM promotes; within a basic block their values are remembered instead of loaded again.
+
+Metering (counting, gas) works on runs of instructions: a run ends before anything that can trap,
+have an effect or leave the basic block, and is accounted for as a whole just before its last
+instruction. Nothing in front of that instruction can be observed from outside.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from ..errors import ErrCode
+from ..native.layout import STATUS_STACK_OVERFLOW, Activation
+from . import immediates
+from .rules import (
+    BINARY,
+    CALL,
+    COMPARE,
+    I32_CONST,
+    IR_TYPE,
+    LOAD,
+    LOCAL_GET,
+    LOCAL_SET,
+    LOCAL_TEE,
+    SEQUENCE,
+    STORE,
+    TEMPLATE,
+    UNARY,
+    Rule,
+    make_rules,
+)
+
+if TYPE_CHECKING:
+    from .module import ModuleTranslator
+
+_FUNCTION, _END, _ELSE = 0, 0x0B, 0x05
+_LARGE_FRAME = 4096
+"""A leaf whose slots take less than this needs no stack check: the headroom covers it."""
+
+_rules: list[Rule | None] = []
+_prefixed_rules: dict[int, Rule] = {}
+
+
+def _load_rules() -> None:
+    # Not when this module is imported: the emitters' modules import it.
+    rules = make_rules()
+    _rules.extend(rules.get(code) for code in range(0x100))
+    _prefixed_rules.update((code, rule) for code, rule in rules.items() if code > 0xFF)
+
+
+class Frame:
+    """A control frame: a block, loop, if, else arm, or the function itself."""
+
+    __slots__ = ("alternative", "arrivals", "height", "kind", "label", "params", "phis", "results")
+
+    def __init__(
+        self, kind: int, label: str, params: tuple[int, ...], results: tuple[int, ...], height: int
+    ) -> None:
+        self.kind = kind  # the opcode; 0 for the function
+        self.label = label  # where a branch goes
+        self.params = params
+        self.results = results
+        self.height = height  # of the operand stack below the parameters
+        self.arrivals: list[tuple[list[str], str]] = []  # values and block of each branch
+        self.phis = -1  # of a loop: the output line to complete at its end
+        self.alternative: tuple[str, list[str]] | None = None  # of an if: else label, parameters
+
+    @property
+    def branch_types(self) -> tuple[int, ...]:
+        return self.params if self.kind == 0x03 else self.results
+
+
+class FunctionTranslator:
+    """Translates one function; emitters of the instruction families work on its state."""
+
+    def __init__(self, module: ModuleTranslator, index: int) -> None:
+        if not _rules:
+            _load_rules()
+        self.module = module
+        self.ast = module.ast
+        self.layout = module.layout
+        self.index = index
+        self.body = module.ast.bodies[index - module.ast.imported_functions]
+        self.type = module.ast.function_types[index]
+        self.select_types = module.ast.select_types[index - module.ast.imported_functions]
+        self.guarded = module.variant.guarded
+        self.metering = module.variant.counting or module.variant.gas
+
+        self.out: list[str] = []
+        self.stack: list[str] = []
+        self.frames: list[Frame] = []
+        self.prologue: list[str] = []  # of the entry block, in front of everything
+        self.booleans: dict[str, str] = {}  # an i32 that came from an i1 -> that i1
+        self.known: dict[int, str] = {}  # values of locals in this basic block
+        self.run: list[int] = []  # opcodes not yet accounted for
+        self.block = "entry"
+        self.has_calls = False
+        self.traps: set[int] = set()
+        self._prepared: set[str] = set()
+        self._labels = itertools.count()
+
+        self.local_types: list[str] = [IR_TYPE[t] for t in self.type.parameters]
+        for count, code in self.body.locals:
+            self.local_types += [IR_TYPE[code]] * count
+
+    # Small steps that emitters share.
+
+    def value(self, instruction: str) -> str:
+        """Emit an instruction and name its result."""
+        name = f"%v{len(self.out)}"
+        self.out.append(f"{name} = {instruction}")
+        return name
+
+    def fresh_label(self) -> str:
+        return f"b{next(self._labels)}"
+
+    def start_block(self, label: str) -> None:
+        self.out.append(label + ":")
+        self.block = label
+        self.known.clear()
+
+    def prepare(self, name: str, instruction: str) -> str:
+        """A value that the entry block computes once, when anything in the body asks for it."""
+        if name not in self._prepared:
+            self._prepared.add(name)
+            self.prologue.append(f"{name} = {instruction}")
+        return name
+
+    def context_pointer(self, offset: int) -> str:
+        """A pointer of the vmctx that never changes during the life of the instance."""
+        slot = self.prepare(f"%c{offset}.p", f"getelementptr i8, ptr %c, i64 {offset}")
+        return self.prepare(f"%c{offset}", f"load ptr, ptr {slot}, !invariant.load !0")
+
+    def context_address(self, offset: int) -> str:
+        return self.prepare(f"%c{offset}.p", f"getelementptr i8, ptr %c, i64 {offset}")
+
+    def activation(self) -> str:
+        return self.prepare("%act", "load ptr, ptr %c, !invariant.load !0")
+
+    def activation_field(self, field: str) -> str:
+        offset = Activation.offset(field)
+        return self.prepare(f"%act.{field}", f"getelementptr i8, ptr {self.activation()}, i64 {offset}")
+
+    def field(self, pointer: str, offset: int) -> str:
+        """The address of a field of a record."""
+        return self.value(f"getelementptr i8, ptr {pointer}, i64 {offset}") if offset else pointer
+
+    def helper(self, name: str) -> str:
+        """The address of a support routine."""
+        table = self.context_pointer(8)
+        offset = self.module.helper_offset(name)
+        slot = self.prepare(f"%h.{name}.p", f"getelementptr i8, ptr {table}, i64 {offset}")
+        return self.prepare(f"%h.{name}", f"load ptr, ptr {slot}, !invariant.load !0")
+
+    def widen(self, operand: str) -> str:
+        """An i32 operand as an unsigned i64."""
+        if operand[0] != "%":
+            return str(int(operand) & 0xFFFFFFFF)
+        return self.value(f"zext i32 {operand} to i64")
+
+    def condition(self, operand: str) -> str:
+        """An i32 operand as an i1."""
+        known = self.booleans.get(operand)
+        return known if known is not None else self.value(f"icmp ne i32 {operand}, 0")
+
+    def trap_if(self, condition: str, code: int) -> None:
+        """Trap when an i1 holds. Traps of a kind share a block at the end of the function."""
+        self.traps.add(code)
+        label = self.fresh_label()
+        self.out.append(f"br i1 {condition}, label %trap.{code}, label %{label}, !prof !2")
+        self.out.append(label + ":")
+        self.block = label
+
+    # Metering.
+
+    def account(self) -> None:
+        """Account for the pending run: its last instruction is about to be executed."""
+        run = self.run
+        if not run:
+            return
+        variant = self.module.variant
+        if variant.gas:
+            segment = self.module.add_segment(run)
+            costs = self.context_pointer(16)
+            slot = self.value(f"getelementptr i64, ptr {costs}, i64 {segment}")
+            cost = self.value(f"load i64, ptr {slot}")
+            before = self.value("load i64, ptr %gas")
+            after = self.value(f"call i64 @llvm.uadd.sat.i64(i64 {before}, i64 {cost})")
+            over = self.value(f"icmp ugt i64 {after}, %gas.limit")
+            stop, go = self.fresh_label(), self.fresh_label()
+            self.out.append(f"br i1 {over}, label %{stop}, label %{go}, !prof !2")
+            self.out.append(f"{stop}:")
+            self.publish()
+            self.out.append(f"store ptr %c, ptr {self.activation_field('caller')}")
+            stopper = self.helper("stop_out_of_gas")
+            self.out.append(f"call void {stopper}(ptr {self.activation()}, i64 {segment})")
+            self.out.append("unreachable")
+            self.out.append(f"{go}:")
+            self.block = go
+            self.out.append(f"store i64 {after}, ptr %gas")
+        if variant.counting:
+            before = self.value("load i64, ptr %count")
+            after = self.value(f"add i64 {before}, {len(run)}")
+            self.out.append(f"store i64 {after}, ptr %count")
+        run.clear()
+
+    def publish(self) -> None:
+        """Write counters to the activation, where a trap, a callee or the caller finds them."""
+        variant = self.module.variant
+        if variant.counting:
+            count = self.value("load i64, ptr %count")
+            self.out.append(f"store volatile i64 {count}, ptr {self.activation_field('instructions')}")
+        if variant.gas:
+            gas = self.value("load i64, ptr %gas")
+            self.out.append(f"store volatile i64 {gas}, ptr {self.activation_field('gas')}")
+
+    def refetch(self) -> None:
+        """Read counters back after a call."""
+        variant = self.module.variant
+        if variant.counting:
+            count = self.value(f"load volatile i64, ptr {self.activation_field('instructions')}")
+            self.out.append(f"store i64 {count}, ptr %count")
+        if variant.gas:
+            gas = self.value(f"load volatile i64, ptr {self.activation_field('gas')}")
+            self.out.append(f"store i64 {gas}, ptr %gas")
+
+    def checkpoint(self) -> None:
+        """What comes next can trap: counters have to be exact."""
+        if self.metering:
+            self.account()
+            self.publish()
+
+    # Memory accesses, the one irregular thing that is frequent enough for the loop.
+
+    def memory_address(self, operand: str, offset: int, size: int, memory: int = 0) -> str:
+        """A pointer for an access of `size` bytes; the checked variant tests it here."""
+        base = self.context_pointer(self.layout.memory_base(memory))
+        if operand[0] != "%":
+            address, offset = str((int(operand) & 0xFFFFFFFF) + offset), 0
+        else:
+            address = self.value(f"zext i32 {operand} to i64")
+        if self.guarded:
+            pointer = self.value(f"getelementptr i8, ptr {base}, i64 {address}")
+            if offset:
+                pointer = self.value(f"getelementptr i8, ptr {pointer}, i64 {offset}")
+            return pointer
+        if offset:
+            address = self.value(f"add i64 {address}, {offset}")
+        end = self.value(f"add i64 {address}, {size}")
+        record = self.context_pointer(self.layout.memory_record(memory))
+        slot = self.field(record, 8)
+        limit = self.value(f"load volatile i64, ptr {slot}")
+        self.trap_if(self.value(f"icmp ugt i64 {end}, {limit}"), int(ErrCode.MemoryOutOfBounds))
+        return self.value(f"getelementptr i8, ptr {base}, i64 {address}")
+
+    # The loop.
+
+    def translate(self) -> str:
+        """The text of the function."""
+        results = tuple(map(int, self.type.returns))
+        self.frames.append(Frame(_FUNCTION, "return", (), results, 0))
+        self._translate_body()
+        return self._assemble()
+
+    def _translate_body(self) -> None:
+        data = self.ast.data
+        pos, end = self.body.code, self.body.end
+        out, stack, run = self.out, self.stack, self.run
+        emit, push, pop = out.append, stack.append, stack.pop
+        known, booleans, local_types = self.known, self.booleans, self.local_types
+        metering = self.metering
+        rules, prefixed = _rules, _prefixed_rules
+        while pos < end:
+            code = data[pos]
+            pos += 1
+            rule = rules[code]
+            if rule is None:
+                code, pos = immediates.opcode(data, pos - 1)
+                rule = prefixed[code]
+            kind, a, b, c = rule
+            if metering:
+                run.append(code)
+            if kind == LOCAL_GET:
+                index = data[pos]
+                pos += 1
+                if index >= 0x80:
+                    index, pos = immediates.unsigned(data, pos - 1)
+                operand = known.get(index)
+                if operand is None:
+                    operand = f"%v{len(out)}"
+                    emit(f"{operand} = load {local_types[index]}, ptr %l{index}")
+                    known[index] = operand
+                push(operand)
+            elif kind == I32_CONST:
+                number = data[pos]
+                pos += 1
+                if number >= 0x80:
+                    number, pos = immediates.signed(data, pos - 1)
+                elif number & 0x40:
+                    number -= 0x80
+                push(str(number))
+            elif kind == BINARY:
+                operand = f"%v{len(out)}"
+                second = pop()
+                emit(f"{operand} = {a}{stack[-1]}, {second}")
+                stack[-1] = operand
+            elif kind == LOAD:
+                pos, offset = self.memarg(data, pos)
+                if metering:
+                    self.checkpoint()
+                pointer = self.memory_address(stack[-1], offset, c)
+                operand = f"%v{len(out)}"
+                emit(f"{operand} = load volatile {a}, ptr {pointer}, align 1")
+                if b is not None:
+                    narrow, operand = operand, f"%v{len(out)}"
+                    emit(f"{operand} = {b % narrow}")
+                stack[-1] = operand
+            elif kind == LOCAL_SET or kind == LOCAL_TEE:
+                index = data[pos]
+                pos += 1
+                if index >= 0x80:
+                    index, pos = immediates.unsigned(data, pos - 1)
+                operand = pop() if kind == LOCAL_SET else stack[-1]
+                emit(f"store {local_types[index]} {operand}, ptr %l{index}")
+                known[index] = operand
+            elif kind == COMPARE:
+                second = pop()
+                boolean = f"%v{len(out)}"
+                emit(f"{boolean} = {a}{stack[-1]}, {second}")
+                operand = f"%v{len(out)}"
+                emit(f"{operand} = zext i1 {boolean} to i32")
+                booleans[operand] = boolean
+                stack[-1] = operand
+            elif kind == STORE:
+                pos, offset = self.memarg(data, pos)
+                if metering:
+                    self.checkpoint()
+                operand = pop()
+                pointer = self.memory_address(pop(), offset, c)
+                if b is not None:
+                    operand = self.value(b % operand)
+                emit(f"store volatile {a} {operand}, ptr {pointer}, align 1")
+            elif kind == UNARY:
+                operand = f"%v{len(out)}"
+                emit(f"{operand} = {a}{stack[-1]}{b}")
+                stack[-1] = operand
+            elif kind == SEQUENCE:
+                operand = f"%v{len(out)}"
+                operands = stack[-b:]
+                del stack[-b:]
+                emit(a.format(*operands, r=operand, t=f"%t{len(out)}"))
+                push(operand)
+            elif kind == CALL:
+                if metering:
+                    self.checkpoint()
+                operands = stack[len(stack) - len(b) :]
+                del stack[len(stack) - len(b) :]
+                operand = f"%v{len(out)}"
+                emit(f"{operand} = {a}{', '.join(map(str.__add__, b, operands))})")
+                self.module.used.add(c)
+                push(operand)
+            elif kind == TEMPLATE:
+                operands = stack[-b:]
+                del stack[-b:]
+                operand = f"%v{len(out)}"
+                emit(f"{operand} = {a.format(*operands)}")
+                if c:
+                    boolean, operand = operand, f"%v{len(out)}"
+                    emit(f"{operand} = zext i1 {boolean} to i32")
+                    booleans[operand] = boolean
+                push(operand)
+            else:
+                pos = a(self, code, pos)
+
+    @staticmethod
+    def memarg(data: bytes, pos: int) -> tuple[int, int]:
+        """Position behind a memory immediate, and its offset; the alignment is only a hint."""
+        pos += 1
+        offset = data[pos]
+        pos += 1
+        if offset >= 0x80:
+            offset, pos = immediates.unsigned(data, pos - 1)
+        return pos, offset
+
+    def skip_unreachable(self, pos: int) -> int:
+        """The position of the `else` or `end` that ends unreachable code."""
+        data = self.ast.data
+        depth = 0
+        while True:
+            at = pos
+            code, pos = immediates.opcode(data, pos)
+            if code in (0x02, 0x03, 0x04):
+                depth += 1
+            elif code == _END:
+                if depth == 0:
+                    return at
+                depth -= 1
+            elif code == _ELSE and depth == 0:
+                return at
+            pos = immediates.skip(data, pos, code)
+
+    # The frame of the function.
+
+    @property
+    def result_type(self) -> str:
+        """No result or one is returned by value; more go through the activation's slots."""
+        returns = self.type.returns
+        return IR_TYPE[returns[0]] if len(returns) == 1 else "void"
+
+    def _assemble(self) -> str:
+        parameters = [f"{IR_TYPE[t]} %p{i}" for i, t in enumerate(self.type.parameters)]
+        linkage = "hidden" if self.module.is_referenced(self.index) else "internal"
+        lines = [
+            f"define {linkage} tailcc {self.result_type} @f{self.index}"
+            f"({', '.join(['ptr %c', *parameters])}) #0 section \".guest\" {{",
+            "entry:",
+        ]
+        slots = 0
+        for index, ir_type in enumerate(self.local_types):
+            lines.append(f"%l{index} = alloca {ir_type}")
+            slots += 16 if ir_type == "<2 x i64>" else 8
+        variant = self.module.variant
+        if variant.counting:
+            field = self.activation_field("instructions")
+            self.prologue.append(f"%count.0 = load volatile i64, ptr {field}")
+            self.prologue.append("%count = alloca i64")
+            self.prologue.append("store i64 %count.0, ptr %count")
+        if variant.gas:
+            field = self.activation_field("gas")
+            self.prologue.append(f"%gas.0 = load volatile i64, ptr {field}")
+            self.prologue.append("%gas = alloca i64")
+            self.prologue.append("store i64 %gas.0, ptr %gas")
+            limit = self.activation_field("gas_limit")
+            self.prologue.append(f"%gas.limit = load i64, ptr {limit}")
+        slots += 8 * self.ast.max_operands[self.index - self.ast.imported_functions]
+        checks_stack = self.has_calls or slots > _LARGE_FRAME
+        if checks_stack:
+            limit = self.activation_field("stack_limit")
+            self.traps.add(STATUS_STACK_OVERFLOW)
+        lines += self.prologue
+        lines += self._initial_locals()
+        if checks_stack:
+            lines += [
+                f"%stack.limit = load i64, ptr {limit}",
+                "%stack = call i64 @llvm.read_register.i64(metadata !1)",
+                "%stack.low = icmp ult i64 %stack, %stack.limit",
+                f"br i1 %stack.low, label %trap.{STATUS_STACK_OVERFLOW}, label %body, !prof !2",
+            ]
+        else:
+            lines.append("br label %body")
+        lines.append("body:")
+        lines += self.out
+        for code in sorted(self.traps):
+            lines += [f"trap.{code}:", f"call void @trap(ptr %c, i32 {code})", "unreachable"]
+        lines.append("}\n")
+        return "\n".join(lines)
+
+    def _initial_locals(self) -> list[str]:
+        lines = []
+        parameters = len(self.type.parameters)
+        for index, ir_type in enumerate(self.local_types):
+            if index < parameters:
+                initial = f"%p{index}"
+            elif ir_type in ("float", "double"):
+                # A zero that LLVM knew could be dropped from arithmetic: see `numeric`.
+                initial = f"%zero.{ir_type}"
+            else:
+                initial = "zeroinitializer" if ir_type[0] == "<" else "0"
+            lines.append(f"store {ir_type} {initial}, ptr %l{index}")
+        for ir_type in ("double", "float"):
+            if ir_type in self.local_types[parameters:]:
+                lines.insert(0, f"%zero.{ir_type} = {self.module.opaque_zero(ir_type)}")
+        return lines

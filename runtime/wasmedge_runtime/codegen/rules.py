@@ -1,0 +1,133 @@
+"""What the translator's loop does with each opcode: derived from the table and the lowerings.
+
+A rule is `(kind, a, b, c)`. The loop handles the regular kinds itself; a rule of kind EMIT carries
+a function registered with `emits`: one for each irregular instruction or family of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..opcodes import INSTRUCTIONS, Instruction
+from . import numeric, vector
+
+if TYPE_CHECKING:
+    from .function import FunctionTranslator
+
+IR_TYPE = {
+    0x7F: "i32",
+    0x7E: "i64",
+    0x7D: "float",
+    0x7C: "double",
+    0x7B: "<2 x i64>",
+    0x70: "i64",
+    0x6F: "i64",
+}
+"""LLVM type of each value type; a reference is a 64-bit handle, 0 the null reference."""
+
+(
+    LOCAL_GET,  # local.get
+    LOCAL_SET,  # local.set
+    LOCAL_TEE,  # local.tee
+    I32_CONST,  # i32.const, i64.const
+    BINARY,  # (prefix): `prefix a, b`
+    UNARY,  # (prefix, suffix): `prefix a suffix`
+    COMPARE,  # (prefix): `prefix a, b`, an i1
+    LOAD,  # (loaded type, extension or None, bytes)
+    STORE,  # (stored type, truncation or None, bytes)
+    TEMPLATE,  # (template, operand count, gives i1): any other one-line form
+    SEQUENCE,  # (template, operand count)
+    CALL,  # (prefix, operand prefixes, name): an LLVM function of the lowering
+    EMIT,  # (function): irregular
+) = range(13)
+
+Rule: TypeAlias = tuple[int, Any, Any, Any]
+
+Emitter: TypeAlias = "Callable[[FunctionTranslator, int, int], int]"
+"""Called with the translator, the opcode and the position behind it; gives the position behind the
+immediates."""
+
+_EMITTERS: dict[str, Emitter] = {}
+
+
+def emits(*names: str) -> Callable[[Emitter], Emitter]:
+    """Register the emitter of irregular instructions."""
+
+    def register(emitter: Emitter) -> Emitter:
+        for name in names:
+            _EMITTERS[name] = emitter
+        return emitter
+
+    return register
+
+
+def _memory_rule(row: Instruction) -> Rule:
+    """Scalar loads and stores: `i64.load16_u` loads an i16 and extends it with zeros."""
+    kind, operation = row.name.split(".")
+    full = IR_TYPE[{"i32": 0x7F, "i64": 0x7E, "f32": 0x7D, "f64": 0x7C, "v128": 0x7B}[kind]]
+    store = operation.startswith("store")
+    digits = "".join(c for c in operation if c.isdigit())
+    if not digits:
+        size = {"i32": 4, "i64": 8, "float": 4, "double": 8, "<2 x i64>": 16}[full]
+        return (STORE if store else LOAD, full, None, size)
+    narrow = f"i{digits}"
+    if store:
+        return (STORE, narrow, f"trunc {full} %s to {narrow}", int(digits) // 8)
+    extension = "sext" if operation.endswith("_s") else "zext"
+    return (LOAD, narrow, f"{extension} {narrow} %s to {full}", int(digits) // 8)
+
+
+def _template_rule(row: Instruction, template: str, boolean: bool) -> Rule:
+    """The quickest kind that can produce a one-line template."""
+    operands = len(row.params or ())
+    if template.endswith(" {0}, {1}") and template.count("{") == 2:
+        return (COMPARE if boolean else BINARY, template[: -len("{0}, {1}")], None, None)
+    if template.count("{") == 1 and operands == 1 and not boolean:
+        before, after = template.split("{0}")
+        return (UNARY, before, after, None)
+    return (TEMPLATE, template, operands, boolean)
+
+
+def _function_rule(row: Instruction, text: str) -> Rule:
+    """A call of an LLVM function of the lowering; lane immediates become its last arguments."""
+    params = [f"{IR_TYPE[code]} " for code in row.params or ()]
+    (result,) = row.results or ()
+    context = "ptr %c, " if "(ptr %ctx" in text.split("{", 1)[0] else ""
+    return (CALL, f"call {IR_TYPE[result]} @{row.name}({context}", params, row.name)
+
+
+def make_rules() -> dict[int, Rule]:
+    """The rule of every opcode of the table."""
+    # The emitters register themselves when their modules are imported.
+    from . import calls, constants, control, lanes, memory, references  # noqa: F401
+
+    functions = numeric.FUNCTIONS
+    operators = numeric.OPERATORS | vector.OPERATORS
+    comparisons = numeric.COMPARISONS
+    sequences = numeric.SEQUENCES | vector.SEQUENCES
+    regular = {
+        "local.get": (LOCAL_GET, None, None, None),
+        "local.set": (LOCAL_SET, None, None, None),
+        "local.tee": (LOCAL_TEE, None, None, None),
+        "i32.const": (I32_CONST, None, None, None),
+        "i64.const": (I32_CONST, None, None, None),
+    }
+    rules: dict[int, Rule] = {}
+    for row in INSTRUCTIONS:
+        if row.name in _EMITTERS and row.name != "select" or row.opcode in (0x1B, 0x1C):
+            rule: Rule = (EMIT, _EMITTERS[row.name], None, None)
+        elif row.name in regular:
+            rule = regular[row.name]
+        elif row.name in operators:
+            rule = _template_rule(row, operators[row.name], False)
+        elif row.name in comparisons:
+            rule = _template_rule(row, comparisons[row.name], True)
+        elif row.name in sequences:
+            rule = (SEQUENCE, sequences[row.name], len(row.params or ()), None)
+        elif row.name in functions:
+            rule = _function_rule(row, functions[row.name])
+        else:
+            rule = _memory_rule(row)
+        rules[row.opcode] = rule
+    return rules

@@ -1,0 +1,391 @@
+"""What a Store's native code shares: the activation, references, and who owns which vmctx.
+
+`StoreCore` never holds a module instance, so that instances go when their last user does; instances
+hold the core.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import weakref
+from time import perf_counter_ns, sleep
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    MESSAGES,
+    ErrCode,
+    HostFunctionError,
+    Terminate,
+    Trap,
+    WasmEdgeError,
+)
+from .limits import MAX_RESULTS
+from .native import layout
+from .native.layout import SLOT_BYTES, Activation, FunctionRecord, MemoryRange
+from .native.support import support
+from .types import FunctionType, ValType
+from .values import ExternRef, FuncRef
+
+if TYPE_CHECKING:
+    from .function import Function, HostLink
+    from .instance import ModuleInstance
+    from .memory import Memory
+    from .statistics import Statistics
+
+_FUNCREF = int(ValType.FUNCREF)
+_SWEEP_AT = 64
+_SIGNALS_TO_HOST = 10
+
+
+class _TypeNumber:
+    """The canonical number of a function type while somebody needs it."""
+
+    __slots__ = ("__weakref__", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+_type_numbers: weakref.WeakValueDictionary[FunctionType, _TypeNumber] = (
+    weakref.WeakValueDictionary()
+)
+_type_lock = threading.Lock()
+_last_type_number = 0
+
+
+def type_number(kind: FunctionType) -> _TypeNumber:
+    """The number by which `call_indirect` compares a type, the same in the whole process.
+
+    Keep the object as long as the number is in use.
+    """
+    global _last_type_number
+    with _type_lock:
+        found = _type_numbers.get(kind)
+        if found is None:
+            _last_type_number += 1
+            found = _type_numbers[kind] = _TypeNumber(_last_type_number)
+        return found
+
+
+class Unresolved:
+    """A function reference by an index that names no function of the Store: calling it traps."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.record = FunctionRecord(0, 0, 0, 0)
+
+
+class StoreCore:
+    """The native side of one Store."""
+
+    def __init__(self) -> None:
+        self.support = support()
+        self.lock = threading.RLock()
+        """Held during a call: a Store runs one call at a time, from whichever thread."""
+        self.activation = Activation()
+        self.activation_address = ctypes.addressof(self.activation)
+        self._results = (ctypes.c_ubyte * ((MAX_RESULTS + 1) * SLOT_BYTES))()
+        at = ctypes.addressof(self._results)
+        self.activation.results = -(-at // SLOT_BYTES) * SLOT_BYTES
+        self.pending: BaseException | None = None
+        """What a host function raised, until the call that it was part of has ended."""
+        self.metering = False
+        """Whether the running call adds to statistics."""
+        self._host_ns = 0
+        self._host_depth = 0
+        self._host_started = 0
+        self.contexts: dict[int, weakref.ref[ModuleInstance]] = {}
+        """vmctx address -> its instance."""
+        self.memory_of: dict[int, Memory | None] = {}
+        """vmctx address -> the memory that host functions called from there get."""
+        self.externs: dict[int, ExternRef] = {}
+        """External references that the guest may hold, by handle."""
+        self._temporary: list[int] = []
+        self.extern_holders: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Tables and globals that can hold external references; each has `handles()`."""
+        self.links: weakref.WeakValueDictionary[int, HostLink] = weakref.WeakValueDictionary()
+        """Record address -> host function in this Store."""
+        self._unresolved: dict[int, Unresolved] = {}
+        self._next_index = 0
+        self._instances_by_index: list[tuple[int, int, weakref.ref[Any]]] = []
+        self._memories: weakref.WeakSet[Memory] = weakref.WeakSet()
+        self._ranges: ctypes.Array[MemoryRange] | None = None
+
+    # Memories, for the fault handler.
+
+    def add_memory(self, memory: Memory) -> None:
+        """Let faults in a memory's reservation be traps. Not while another thread runs guest code
+        of this Store: callers hold the lock."""
+        self._memories.add(memory)
+        memories = list(self._memories)
+        ranges = (MemoryRange * (len(memories) + 1))()
+        for place, known in zip(ranges, memories, strict=False):
+            place.base, place.bytes = known.base, known._reservation.size
+        self.activation.memory_ranges = ctypes.addressof(ranges)
+        self._ranges = ranges
+
+    # Numbers of functions, as FuncRef.index shows them.
+
+    def number_functions(self, owner: Any, count: int) -> int:
+        """Give `count` consecutive function addresses (specification 4.2.4) to an owner."""
+        first = self._next_index
+        self._next_index += count
+        if count:
+            self._instances_by_index.append((first, count, weakref.ref(owner)))
+            if len(self._instances_by_index) > 1024:
+                self._instances_by_index = [e for e in self._instances_by_index if e[2]() is not None]
+        return first
+
+    def _function_by_index(self, index: int) -> Function | None:
+        for first, count, reference in self._instances_by_index:
+            if first <= index < first + count:
+                owner = reference()
+                if owner is not None:
+                    function: Function | None = owner.function_at(index - first)
+                    return function
+        return None
+
+    # References.
+
+    def to_handle(self, value: Any, code: int, keeper: Any = None) -> int:
+        """The handle of a reference that goes to the guest.
+
+        `keeper` is called with what has to stay alive for it.
+        """
+        if value is None:
+            return 0
+        if code == _FUNCREF:
+            return self._function_handle(value, keeper)
+        if not isinstance(value, ExternRef):
+            value = ExternRef(value)
+            self._temporary.append(value._handle)
+        elif value._closed:
+            value.value  # raises the error for a closed reference  # noqa: B018
+        handle: int = value._handle
+        self.externs[handle] = value
+        return handle
+
+    def _function_handle(self, value: Any, keeper: Any) -> int:
+        from .function import Function
+
+        if isinstance(value, FuncRef):
+            function = value.function or self._function_by_index(value.index)
+            if function is None:
+                unresolved = self._unresolved.setdefault(value.index, Unresolved(value.index))
+                return ctypes.addressof(unresolved.record)
+            value = function
+        if not isinstance(value, Function):
+            raise TypeError(
+                f"a funcref is a Function, a FuncRef or None, not {type(value).__name__}"
+            )
+        record, owner = value.record_in(self)
+        if keeper is not None:
+            keeper(owner)
+        return record
+
+    def from_handle(self, handle: int, code: int) -> ExternRef | FuncRef | None:
+        """The reference that the guest gave out."""
+        if handle == 0:
+            return None
+        if code == _FUNCREF:
+            return self._function_reference(handle)
+        reference = self.externs.get(handle)
+        if reference is None or reference._closed:
+            raise WasmEdgeError(
+                ErrCode.RefTypeMismatch,
+                "reference type mismatch: the guest used an ExternRef that is no longer alive; "
+                "keep the ExternRef open while the guest holds it",
+            )
+        return reference
+
+    def _function_reference(self, handle: int) -> FuncRef:
+        link = self.links.get(handle)
+        if link is not None:
+            return FuncRef(link.index, link.function)
+        for unresolved in self._unresolved.values():
+            if ctypes.addressof(unresolved.record) == handle:
+                return FuncRef(unresolved.index)
+        record = FunctionRecord.from_address(handle)
+        reference = self.contexts.get(record.context)
+        instance = None if reference is None else reference()
+        if instance is None:
+            raise WasmEdgeError(
+                ErrCode.WrongInstanceAddress, "wrong instance address: not a function of this Store"
+            )
+        function = instance.function_of_record(handle)
+        return FuncRef(function.index, function)
+
+    def sweep_externs(self) -> None:
+        """After the outermost call: forget objects that were wrapped for it, unless the guest
+        stored them in a table or a global."""
+        temporary = self._temporary
+        if not temporary:
+            return
+        holders = list(self.extern_holders)
+        if len(temporary) < _SWEEP_AT and sum(h.handle_count() for h in holders) > 16 * _SWEEP_AT:
+            return
+        held: set[int] = set()
+        for holder in holders:
+            held.update(holder.handles())
+        for handle in temporary:
+            if handle not in held:
+                self.externs.pop(handle, None)
+        self._temporary = [handle for handle in temporary if handle in held]
+
+    # The end of a call.
+
+    def run(self, descriptor: int) -> None:
+        """Enter guest code by a call descriptor; raises what ended the call."""
+        status = self.support.enter(descriptor)
+        if status:
+            self.settle(status, descriptor)
+
+    def settle(self, status: int, descriptor: int) -> None:
+        """Act on what the entry routine returned instead of 0."""
+        if status == layout.STATUS_NEEDS_THREAD:
+            self.support.prepare_thread()
+            self.run(descriptor)
+            return
+        pending, self.pending = self.pending, None
+        if status == layout.STATUS_HOST_FAILED:
+            try:
+                self._raise_host_failure(pending)
+            finally:
+                del pending
+        if status == ErrCode.Interrupted:
+            # A SIGINT that stopped the call waits for Python to raise KeyboardInterrupt.
+            check_signals()
+        if status == layout.STATUS_STACK_OVERFLOW:
+            raise Trap(ErrCode.RuntimeError, "call stack exhausted", self.frames())
+        if status == ErrCode.CostLimitExceeded:
+            self._count_last_run()
+        raise Trap(ErrCode(status), None, self.frames())
+
+    def _raise_host_failure(self, pending: BaseException | None) -> None:
+        if pending is None:
+            # Python never got to run the function: a signal's exception came first.
+            check_signals()
+            raise KeyboardInterrupt
+        if not isinstance(pending, Exception) or isinstance(pending, Terminate):
+            raise pending
+        if isinstance(pending, Trap) and pending.code in (
+            ErrCode.Interrupted,
+            ErrCode.CostLimitExceeded,
+        ):
+            raise pending
+        raise host_failure(pending) from pending
+
+    def frames(self) -> tuple[str, ...]:
+        """Names of the wasm functions that the last trap went through, innermost first."""
+        names = []
+        for address in self.activation.frames[: self.activation.frame_count]:
+            for reference in list(self.contexts.values()):
+                instance = reference()
+                if instance is not None:
+                    name = instance.function_name_at(address)
+                    if name is not None:
+                        names.append(name)
+                        break
+        return tuple(names)
+
+    def _count_last_run(self) -> None:
+        """Gas ended inside a run of instructions: count those that still fitted."""
+        activation = self.activation
+        reference = self.contexts.get(activation.caller)
+        instance = None if reference is None else reference()
+        if instance is None:
+            return
+        left = activation.gas_limit - activation.gas
+        costs = instance.statistics_costs
+        for opcode in instance.loaded.segments[activation.gas_segment]:
+            left -= costs[opcode]
+            if left < 0:
+                break
+            activation.instructions += 1
+        activation.gas = activation.gas_limit
+
+    # Statistics.
+
+    def enter_host(self, cost: int) -> None:
+        """A host function begins while statistics are kept: charge its gas, start its clock."""
+        self._host_depth += 1
+        if self._host_depth == 1:
+            self._host_started = perf_counter_ns()
+        activation = self.activation
+        if activation.gas + cost > activation.gas_limit:
+            activation.gas = activation.gas_limit
+            raise Trap(ErrCode.CostLimitExceeded)
+        activation.gas += cost
+
+    def leave_host(self) -> None:
+        self._host_depth -= 1
+        if self._host_depth == 0:
+            self._host_ns += perf_counter_ns() - self._host_started
+
+    def measured(self, descriptor: int, statistics: Statistics, timing: bool) -> None:
+        """`run`, with the counters of the outermost call added to `statistics`."""
+        activation = self.activation
+        if activation.depth:
+            self.run(descriptor)
+            return
+        for reference in list(self.contexts.values()):
+            instance = reference()
+            if instance is not None:
+                instance.update_costs(statistics)
+        activation.instructions = 0
+        activation.gas = statistics._total_cost
+        activation.gas_limit = statistics._cost_limit
+        self._host_ns = self._host_depth = 0
+        self.metering = True
+        started = perf_counter_ns()
+        try:
+            self.run(descriptor)
+        finally:
+            elapsed = perf_counter_ns() - started
+            self.metering = False
+            statistics._instr_count += activation.instructions
+            statistics._total_cost = activation.gas
+            if timing:
+                statistics._host_ns += self._host_ns
+                statistics._wasm_ns += elapsed - self._host_ns
+
+    # Interruption.
+
+    def interrupt(self) -> bool:
+        """Ask the running call to stop; False when none runs.
+
+        Returns when the call has ended, or when it is in a host function, after which it stops.
+        """
+        activation = self.activation
+        call = activation.call_id
+        if not call:
+            return False
+        activation.interrupt_request = call
+        wait = 0.0002
+        in_host = 0
+        while activation.call_id == call:
+            # A host function is Python: its stub sees the request when it returns. Signals go on
+            # for a while, because it may be running guest code of another Store.
+            in_host = in_host + 1 if activation.in_host else 0
+            if in_host > _SIGNALS_TO_HOST:
+                break
+            self.support.send_interrupt(activation.thread_id)
+            sleep(wait)
+            wait = min(wait * 2, 0.01)
+        return True
+
+
+def check_signals() -> None:
+    """Let Python run pending signal handlers now; what they raise comes out of here."""
+    ctypes.pythonapi.PyErr_CheckSignals()
+
+
+def host_failure(error: BaseException) -> HostFunctionError:
+    """What the caller sees of an exception that a host function raised; it becomes the cause."""
+    details = str(error)
+    return HostFunctionError(
+        ErrCode.ExecutionFailed,
+        f"{MESSAGES[ErrCode.ExecutionFailed]}: {type(error).__name__}"
+        + (f": {details}" if details else ""),
+    )

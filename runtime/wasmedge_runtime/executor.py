@@ -1,0 +1,392 @@
+"""Executor: instantiates modules in a Store and invokes their functions (specification 4.5)."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, cast
+
+from .codegen.module import Variant
+from .compiled import compiled_module
+from .configure import Configure
+from .core import StoreCore
+from .errors import MESSAGES, ErrCode, InstantiationError, Trap, WasmEdgeError, closed_error
+from .function import Function
+from .global_ import Global
+from .import_object import ImportObject
+from .instance import Extern, Imports, ModuleInstance
+from .log import log_execution
+from .memory import Memory
+from .module import ACTIVE, AST, DECLARATIVE, PASSIVE, ConstExpr, Import
+from .statistics import Statistics
+from .store import Store
+from .table import Table
+from .types import ExternType, FunctionType, GlobalType, Limit, MemoryType, TableType
+from .values import V128
+
+_log = logging.getLogger("wasmedge")
+
+
+class Executor:
+    """Instantiates and invokes, under one configuration.
+
+    Args:
+        config: limits and statistics; copied. The defaults when None.
+        statistics: what calls add to, as far as `config` switches it on.
+    """
+
+    def __init__(
+        self, config: Configure | None = None, statistics: Statistics | None = None
+    ) -> None:
+        self._config = Configure() if config is None else config.copy()
+        self._statistics = statistics
+        self._closed = False
+
+    def instantiate(self, store: Store, ast: AST) -> ModuleInstance:
+        """Make an instance the anonymous module of a Store, in place of the one before.
+
+        Raises:
+            WasmEdgeError: the module was not validated.
+            InstantiationError: UnknownImport or IncompatibleImportType.
+            Trap: a segment does not fit, or the start function trapped.
+            HostFunctionError: a host function that the start function called raised.
+        """
+        instance = self._instantiate(store, ast, "")
+        store.set_anonymous(instance)
+        return instance
+
+    def register_module(self, store: Store, ast: AST, name: str) -> ModuleInstance:
+        """Make an instance that other modules can import from, under a name.
+
+        Raises:
+            InstantiationError: ModuleNameConflict when the name is taken; and as `instantiate`.
+        """
+        self._check_name(store, name)
+        instance = self._instantiate(store, ast, name)
+        store.register(name, instance.exports)
+        return instance
+
+    def register_import(self, store: Store, import_object: ImportObject) -> None:
+        """Make a host module importable, under its own name.
+
+        Raises:
+            InstantiationError: ModuleNameConflict when the name is taken.
+            WasmEdgeError: WrongInstanceAddress when a part of it belongs to another Store.
+        """
+        self._check_name(store, import_object.name)
+        externs = dict(import_object.externs)
+        core = store.core
+        with core.lock:
+            for extern in externs.values():
+                if not isinstance(extern, Function):
+                    extern.bind(core)
+                if isinstance(extern, Memory):
+                    extern.restrict(self._config.max_memory_page)
+        store.register(import_object.name, externs)
+
+    def register_instance(self, store: Store, instance: ModuleInstance, name: str) -> None:
+        """Make an existing instance importable under a name, which may be a further one.
+
+        Raises:
+            InstantiationError: ModuleNameConflict when the name is taken.
+            WasmEdgeError: WrongInstanceAddress when it belongs to another Store.
+        """
+        self._check_name(store, name)
+        if instance.core is not store.core:
+            raise WasmEdgeError(
+                ErrCode.WrongInstanceAddress,
+                "wrong instance address: this instance belongs to another Store",
+            )
+        store.register(name, instance.exports)
+
+    def invoke(self, store: Store, name: str, *args: Any) -> list[Any]:
+        """Call a function that the anonymous module exports.
+
+        Raises:
+            WasmEdgeError: FuncNotFound; and as `Function.__call__`.
+        """
+        self._check_open()
+        anonymous = store._anonymous
+        if anonymous is not None:
+            entry = anonymous.export_entries.get(name)
+            if entry is not None and entry[0] == ExternType.FUNCTION:
+                results = anonymous.function(entry[1])(*args)
+                if _log.isEnabledFor(logging.DEBUG):
+                    log_execution(self._statistics)
+                return results
+        store._check_open()
+        raise WasmEdgeError(
+            ErrCode.FuncNotFound,
+            f"{MESSAGES[ErrCode.FuncNotFound]}: {name!r}; "
+            + (
+                "no module is instantiated in this Store"
+                if anonymous is None
+                else f"the module exports {', '.join(store.list_function()) or 'no functions'}"
+            ),
+        )
+
+    def invoke_registered(self, store: Store, module: str, name: str, *args: Any) -> list[Any]:
+        """Call a function of a registered module, host functions included.
+
+        Raises:
+            WasmEdgeError: FuncNotFound; and as `Function.__call__`.
+        """
+        self._check_open()
+        function = store.find_function_registered(module, name)
+        if function is None:
+            known = store.list_module()
+            raise WasmEdgeError(
+                ErrCode.FuncNotFound,
+                f"{MESSAGES[ErrCode.FuncNotFound]}: {name!r} in module {module!r}; "
+                + (
+                    f"it exports {', '.join(store.list_function_registered(module)) or 'none'}"
+                    if module in known
+                    else f"registered modules are {', '.join(known) or 'none'}"
+                ),
+            )
+        results = function(*args)
+        if _log.isEnabledFor(logging.DEBUG):
+            log_execution(self._statistics)
+        return results
+
+    def close(self) -> None:
+        """End the use of this object; instances it made keep working."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed_error(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Instantiation, in the order of the specification (4.5.4).
+
+    def _check_name(self, store: Store, name: str) -> None:
+        self._check_open()
+        if store.exports_of(name) is not None:
+            raise InstantiationError(
+                ErrCode.ModuleNameConflict,
+                f"module name conflict: {name!r} is already registered in this Store",
+            )
+
+    def _instantiate(self, store: Store, ast: AST, name: str) -> ModuleInstance:
+        self._check_open()
+        ast._check_open()
+        if not ast.validated:
+            raise WasmEdgeError(
+                ErrCode.WrongVMWorkflow,
+                "wrong VM workflow: the module was not validated; call Validator.validate first",
+            )
+        core = store.core
+        core.support.check_handlers()
+        with core.lock:
+            imports = _resolve_imports(store, core, ast)
+            memories = [self._make_memory(core, kind) for kind in ast.memories]
+            guarded = all(memory.guarded for memory in imports.memories + memories)
+            config = self._config
+            counted = self._statistics is not None
+            variant = Variant(
+                guarded,
+                counted and config.statistics_instruction_counting,
+                counted and config.statistics_cost_measuring,
+            )
+            measured = counted and (
+                config.statistics_instruction_counting
+                or config.statistics_cost_measuring
+                or config.statistics_time_measuring
+            )
+            instance = ModuleInstance(
+                core,
+                ast,
+                name,
+                compiled_module(ast, variant),
+                imports,
+                memories,
+                self._statistics if measured else None,
+                config.statistics_time_measuring,
+            )
+            _share_lifetimes(instance, imports)
+            for definition in ast.globals:
+                instance.add_global(_evaluate(instance, definition.init))
+            _initialise_elements(instance, ast)
+            _initialise_data(instance, ast)
+            if ast.start is not None:
+                instance.function(ast.start)()
+        return instance
+
+    def _make_memory(self, core: StoreCore, kind: MemoryType) -> Memory:
+        limit = self._config.max_memory_page
+        if kind.limit.min > limit:
+            raise InstantiationError(
+                ErrCode.InvalidMemPages,
+                f"memory size must be at most {limit} pages (Configure.max_memory_page), "
+                f"the module asks for {kind.limit.min}",
+            )
+        memory = Memory(kind)
+        memory._borrowed = True
+        memory.restrict(limit)
+        memory.bind(core)
+        return memory
+
+
+def _resolve_imports(store: Store, core: StoreCore, ast: AST) -> Imports:
+    imports = Imports()
+    for wanted in ast.imports:
+        exports = store.exports_of(wanted.module)
+        if exports is None:
+            known = ", ".join(store.list_module()) or "none"
+            raise InstantiationError(
+                ErrCode.UnknownImport,
+                f"unknown import: {wanted.module!r} {wanted.name!r}: "
+                f"no module of that name is registered; registered are: {known}",
+            )
+        extern = exports.get(wanted.name)
+        if extern is None:
+            raise InstantiationError(
+                ErrCode.UnknownImport,
+                f"unknown import: module {wanted.module!r} does not export {wanted.name!r}",
+            )
+        _check_type(wanted, extern)
+        if isinstance(extern, Function):
+            imports.functions.append(extern.record_in(core))
+            imports.function_objects.append(extern)
+        elif isinstance(extern, Table):
+            imports.tables.append(extern)
+        elif isinstance(extern, Memory):
+            imports.memories.append(extern)
+        else:
+            imports.globals.append(extern)
+    return imports
+
+
+def _check_type(wanted: Import, extern: Extern) -> None:
+    """Import matching (specification 4.5.1, 3.4.8)."""
+    actual: FunctionType | TableType | MemoryType | GlobalType
+    if isinstance(extern, Function):
+        actual = extern.function_type
+    elif isinstance(extern, Table):
+        actual = extern.table_type
+    elif isinstance(extern, Memory):
+        actual = extern.memory_type
+    else:
+        actual = extern.global_type
+    expected = wanted.type
+    if isinstance(expected, TableType) and isinstance(actual, TableType):
+        fits = expected.ref_type == actual.ref_type and _limits_match(actual.limit, expected.limit)
+    elif isinstance(expected, MemoryType) and isinstance(actual, MemoryType):
+        fits = _limits_match(actual.limit, expected.limit)
+    else:
+        fits = expected == actual
+    if not fits:
+        raise InstantiationError(
+            ErrCode.IncompatibleImportType,
+            f"incompatible import type: {wanted.module!r} {wanted.name!r} is {actual}, "
+            f"the module needs {expected}",
+        )
+
+
+def _limits_match(actual: Limit, expected: Limit) -> bool:
+    if actual.min < expected.min:
+        return False
+    if expected.max is None:
+        return True
+    return actual.max is not None and actual.max <= expected.max
+
+
+def _share_lifetimes(instance: ModuleInstance, imports: Imports) -> None:
+    """References to functions of the new module can flow into what it imports: that keeps it."""
+    for table in imports.tables:
+        if table._type.ref_type == 0x70:
+            table.keep(instance)
+    for cell in imports.globals:
+        if cell._type.val_type == 0x70 and cell._type.mutability:
+            cell.keep(instance)
+    for function in imports.function_objects:
+        if 0x70 in function.function_type.parameters and function._instance is not None:
+            function._instance.keep(instance)
+
+
+def _evaluate(instance: ModuleInstance, expression: ConstExpr) -> Any:
+    """The value of a constant expression (specification 3.3.10), as a Python value."""
+    from . import convert
+
+    ((opcode, immediate),) = expression
+    if opcode in (0x41, 0x42):
+        return immediate
+    if opcode == 0x43:
+        return convert.from_bits(cast(int, immediate), 0x7D)
+    if opcode == 0x44:
+        return convert.from_bits(cast(int, immediate), 0x7C)
+    if opcode == 0xFD0C:
+        return V128.from_bytes(cast(bytes, immediate))
+    if opcode == 0x23:
+        return instance.globals[cast(int, immediate)].value
+    if opcode == 0xD2:
+        return instance.function(cast(int, immediate))
+    return None  # ref.null
+
+
+def _initialise_elements(instance: ModuleInstance, ast: AST) -> None:
+    core = instance.core
+    for number, segment in enumerate(ast.elements):
+        if segment.mode == DECLARATIVE:
+            continue
+        handles = []
+        for expression in segment.init:
+            ((opcode, immediate),) = expression
+            if opcode == 0xD2:
+                handles.append(instance.record_address(cast(int, immediate)))
+            else:
+                value = _evaluate(instance, expression)
+                handles.append(core.to_handle(value, segment.ref_type, instance.keep))
+        if segment.mode == PASSIVE:
+            instance.set_element_segment(number, handles)
+            continue
+        if segment.offset is None:
+            raise AssertionError("an active segment has an offset")
+        table = instance.tables[segment.table]
+        offset = _evaluate(instance, segment.offset) & 0xFFFFFFFF
+        if offset + len(handles) > table._record.size:
+            raise Trap(
+                ErrCode.TableOutOfBounds,
+                f"out of bounds table access: element segment {number} does not fit: "
+                f"{len(handles)} elements at {offset}, the table has {table._record.size}",
+            )
+        if handles:
+            target = (ctypes.c_uint64 * len(handles)).from_address(table.base + offset * 8)
+            target[:] = handles
+
+
+def _initialise_data(instance: ModuleInstance, ast: AST) -> None:
+    data = ast.data
+    start = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+    for number, segment in enumerate(ast.data_segments):
+        length = segment.end - segment.start
+        if segment.mode != ACTIVE:
+            instance.set_data_segment(number, start + segment.start, length)
+            continue
+        if segment.offset is None:
+            raise AssertionError("an active segment has an offset")
+        memory = instance.memories[segment.memory]
+        offset = _evaluate(instance, segment.offset) & 0xFFFFFFFF
+        if offset + length > memory.byte_size:
+            raise Trap(
+                ErrCode.MemoryOutOfBounds,
+                f"out of bounds memory access: data segment {number} does not fit: "
+                f"{length} bytes at {offset}, the memory has {memory.byte_size}",
+            )
+        ctypes.memmove(memory.base + offset, start + segment.start, length)
+
+
+__all__ = ["Executor", "Mapping", "Global"]

@@ -1,0 +1,243 @@
+"""Functions: host functions, and functions of module instances (specification 4.2.6, 4.2.7)."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from . import convert
+from .errors import ErrCode, Terminate, WasmEdgeError, closed_error
+from .marshal import Caller, make_callback, make_caller
+from .native.host_stubs import host_stubs
+from .native.layout import STATUS_HOST_FAILED, FunctionRecord, HostContext, SLOT_BYTES
+from .types import FunctionType
+
+if TYPE_CHECKING:
+    from .core import StoreCore
+    from .instance import ModuleInstance
+
+HostBody = Callable[..., Any]
+
+
+class Function:
+    """A function that can be called, imported by modules, and put into tables.
+
+    `Function(function_type, body)` makes a host function: `body(data, memory, *params)` runs when
+    a guest calls it. `memory` is that of the calling module, None when it has none. It returns
+    None, one value or a sequence, as its type says; raising `Terminate` ends the whole call
+    successfully, `Fail` or any other exception ends it with `HostFunctionError`.
+
+    Functions of modules come from `ModuleInstance.exports` or `Store.find_function`. Calling one
+    gives a list with an entry for each result.
+
+    Args:
+        function_type: parameters and results.
+        body: the Python function.
+        data: any object, handed to `body` unchanged.
+        cost: gas that a call from wasm costs, when costs are measured.
+
+    Raises:
+        TypeError: `body` is not callable.
+    """
+
+    __slots__ = (
+        "__weakref__", "_body", "_borrowed", "_closed", "_cost", "_data", "_index", "_instance",
+        "_run", "_type",
+    )  # fmt: skip
+
+    def __init__(
+        self, function_type: FunctionType, body: HostBody, data: Any = None, cost: int = 0
+    ) -> None:
+        if not isinstance(function_type, FunctionType):
+            raise TypeError(f"function_type must be a FunctionType, not {function_type!r}")
+        if not callable(body):
+            raise TypeError(f"body must be callable as body(data, memory, *params), not {body!r}")
+        self._type = function_type
+        self._body: HostBody | None = body
+        self._data = data
+        self._cost = cost
+        self._instance: ModuleInstance | None = None
+        self._index = -1
+        self._run: Caller | None = None
+        self._closed = False
+        self._borrowed = False
+
+    @classmethod
+    def _of_instance(cls, instance: ModuleInstance, index: int, run: Caller) -> Function:
+        """A function that a module defines; `index` in its index space."""
+        function = cls.__new__(cls)
+        function._type = instance.ast_function_types[index]
+        function._body = None
+        function._data = None
+        function._cost = 0
+        function._instance = instance
+        function._index = index
+        function._run = run
+        function._closed = False
+        function._borrowed = True
+        return function
+
+    @property
+    def function_type(self) -> FunctionType:
+        """Parameters and results."""
+        return self._type
+
+    @property
+    def index(self) -> int:
+        """The function's address in its Store, as `FuncRef.index`; -1 for a host function, which
+        has one in each Store that it is linked into."""
+        if self._instance is None:
+            return -1
+        return self._instance.first_function_number + self._instance.record_number(self._index)
+
+    def __call__(self, *args: Any) -> list[Any]:
+        """Call it; gives a list of results.
+
+        Raises:
+            WasmEdgeError: FuncSigMismatch for a wrong number of arguments.
+            TypeError, OverflowError: an argument is not a value of its parameter's type.
+            Trap: the guest trapped, or was stopped.
+            HostFunctionError: a host function raised; its exception is the cause.
+        """
+        if self._run is not None:
+            return self._run(*args)
+        return self._call_host(args)
+
+    def _call_host(self, args: Sequence[Any]) -> list[Any]:
+        """A host function called by Python: checked like any other call, without native code."""
+        if self._closed or self._body is None:
+            raise closed_error(self)
+        parameters, returns = self._type.parameters, self._type.returns
+        if len(args) != len(parameters):
+            raise wrong_count(self._type, len(args))
+        values = [
+            convert.from_bits(convert.to_bits(a, t), t) if t in convert.ENCODERS else a
+            for a, t in zip(args, parameters, strict=True)
+        ]
+        try:
+            result = self._body(self._data, None, *values)
+        except Terminate:
+            return []
+        except Exception as error:
+            from .core import host_failure
+
+            raise host_failure(error) from error
+        return [
+            convert.from_bits(convert.to_bits(r, t), t) if t in convert.ENCODERS else r
+            for r, t in zip(sequence_of_results(result, len(returns)), returns, strict=True)
+        ]
+
+    def record_in(self, core: StoreCore) -> tuple[int, Any]:
+        """The address of this function's record in a Store, and what has to stay alive for it."""
+        if self._instance is not None:
+            if self._instance.core is not core:
+                raise WasmEdgeError(
+                    ErrCode.WrongInstanceAddress,
+                    "wrong instance address: this function belongs to a module of another Store",
+                )
+            return self._instance.record_address(self._index), self._instance
+        link = self.link(core)
+        return link.record_address, link
+
+    def link(self, core: StoreCore) -> HostLink:
+        """A host function's side in one Store."""
+        if self._closed:
+            raise closed_error(self)
+        for link in core.links.values():
+            if link.function is self:
+                return link
+        return HostLink(core, self)
+
+    def close(self) -> None:
+        """End the use of this object; what imported it keeps working. Does nothing for a function
+        that belongs to a module or an ImportObject."""
+        if not self._borrowed:
+            self._closed = True
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Function):
+            return NotImplemented
+        if self._instance is None:
+            return self is other
+        return self._instance is other._instance and self._index == other._index
+
+    def __hash__(self) -> int:
+        return hash((id(self._instance), self._index)) if self._instance else id(self)
+
+    def __repr__(self) -> str:
+        kind = "host function" if self._instance is None else f"function {self._index}"
+        return f"<{kind} {self._type}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def wrong_count(kind: FunctionType, given: int) -> WasmEdgeError:
+    return WasmEdgeError(
+        ErrCode.FuncSigMismatch,
+        f"function signature mismatch: {kind} takes {len(kind.parameters)} arguments, "
+        f"{given} were given",
+    )
+
+
+def sequence_of_results(result: Any, count: int) -> Sequence[Any]:
+    """What a host function returned, as a sequence of `count` values; TypeError if it is not."""
+    if count == 0:
+        if result is not None and not (isinstance(result, Sequence) and len(result) == 0):
+            raise TypeError(f"a host function without results must return None, not {result!r:.80}")
+        return ()
+    if isinstance(result, (list, tuple)):
+        if len(result) != count:
+            raise TypeError(f"a host function must return {count} values, not {len(result)}")
+        return result
+    if count == 1:
+        return (result,)
+    raise TypeError(f"a host function must return a sequence of {count} values, not {result!r:.80}")
+
+
+class HostLink:
+    """A host function in one Store: its record, and the way from wasm into Python."""
+
+    def __init__(self, core: StoreCore, function: Function) -> None:
+        self.function = function
+        kind = function.function_type
+        from .core import type_number
+
+        self._type_number = type_number(kind)
+        self.index = core.number_functions(self, 1)
+        count = max(len(kind.parameters), len(kind.returns), 1)
+        self._slots = (ctypes.c_ubyte * (count * SLOT_BYTES))()
+        self._context = HostContext()
+        context = self._context
+        status = ctypes.c_uint64.from_buffer(context, HostContext.offset("status"))
+        self._kept: list[Any] = []
+        body = function._body
+        if body is None:
+            raise TypeError("only host functions are linked")
+        self._callback = make_callback(
+            core, kind, body, function._data, function._cost, self._slots, status, self._kept.append
+        )
+        context.activation = core.activation_address
+        context.callback = ctypes.cast(self._callback, ctypes.c_void_p).value or 0
+        context.slots = ctypes.addressof(self._slots)
+        context.status = STATUS_HOST_FAILED
+        context.returned = core.support.host_returned
+        (code,) = host_stubs([kind])
+        self._record = FunctionRecord(
+            code, ctypes.addressof(context), self._type_number.number, 0
+        )
+        self.record_address = ctypes.addressof(self._record)
+        core.links[self.record_address] = self
+
+    def function_at(self, offset: int) -> Function:
+        return self.function

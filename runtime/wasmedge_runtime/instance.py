@@ -1,0 +1,295 @@
+"""Module instances (specification 4.2.5): a vmctx, and what its imports and exports are."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import weakref
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from .core import StoreCore, type_number
+from .errors import closed_error
+from .function import Function, HostLink
+from .global_ import Global
+from .marshal import Caller, make_caller
+from .memory import Memory
+from .module import AST
+from .native.layout import ContextHeader, FunctionRecord
+from .table import Table
+from .types import ExternType
+
+if TYPE_CHECKING:
+    from .compiled import CompiledModule
+    from .statistics import Statistics
+
+Extern = Function | Table | Memory | Global
+
+_RECORD_BYTES = ctypes.sizeof(FunctionRecord)
+
+
+class Imports:
+    """The resolved imports of a module, by kind, in the order of the index spaces."""
+
+    def __init__(self) -> None:
+        self.functions: list[tuple[int, Any]] = []  # record address, what keeps it alive
+        self.function_objects: list[Function] = []
+        self.tables: list[Table] = []
+        self.memories: list[Memory] = []
+        self.globals: list[Global] = []
+
+
+class Exports(Mapping[str, Extern]):
+    """What a module exports, by name: Function, Table, Memory and Global objects."""
+
+    def __init__(self, instance: ModuleInstance) -> None:
+        self._instance = instance
+        self._made: dict[str, Extern] = {}
+
+    def __getitem__(self, name: str) -> Extern:
+        found = self._made.get(name)
+        if found is None:
+            kind, index = self._instance.export_entries[name]
+            found = self._made[name] = self._instance.extern(kind, index)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._instance.export_entries)
+
+    def __len__(self) -> int:
+        return len(self._instance.export_entries)
+
+    def __repr__(self) -> str:
+        return f"Exports({', '.join(self)})"
+
+
+class ModuleInstance:
+    """An instance of a module in a Store. `Executor.instantiate` and `register_module` make them.
+
+    It works as long as somebody holds it, also after the Store has replaced it.
+    """
+
+    def __init__(
+        self,
+        core: StoreCore,
+        ast: AST,
+        name: str,
+        compiled: CompiledModule,
+        imports: Imports,
+        memories: list[Memory],
+        statistics: Statistics | None,
+        timing: bool,
+    ) -> None:
+        self.core = core
+        self.ast_function_types = ast.function_types
+        self.loaded = compiled
+        self.name = name
+        """The name under which it is registered; empty for the anonymous module."""
+        self._ast = ast
+        self._imports = imports
+        self._statistics = statistics
+        self._timing = timing
+        self._keepers: set[Any] = set()
+        self._callers: dict[int, Caller] = {}
+        self.export_entries = MappingProxyType({e.name: (e.kind, e.index) for e in ast.exports})
+        self.memories = imports.memories + memories
+        self.tables = imports.tables + [Table(kind) for kind in ast.tables]
+        for table in self.tables[ast.imported_tables :]:
+            table._borrowed = True
+            table.bind(core)
+        self._type_numbers = [type_number(kind) for kind in ast.types]
+        self._costs: ctypes.Array[ctypes.c_uint64] | None = None
+        self._costs_of: tuple[int, int] | None = None
+        self.statistics_costs: list[int] = []
+        layout = compiled.layout
+        self.first_function_number = core.number_functions(self, len(layout.referenced))
+        self._memory_block = (ctypes.c_uint64 * (layout.size // 8 + 2))()
+        start = ctypes.addressof(self._memory_block)
+        self.context = -(-start // 16) * 16
+        self._fill_context()
+        core.contexts[self.context] = weakref.ref(self)
+        core.memory_of[self.context] = self.memories[0] if self.memories else None
+        self._element_arrays: dict[int, ctypes.Array[ctypes.c_uint64]] = {}
+        self.globals: list[Global] = list(imports.globals)
+
+    def _fill_context(self) -> None:
+        layout, core, ast = self.loaded.layout, self.core, self._ast
+        put = self._put
+        put(ContextHeader.offset("activation"), core.activation_address)
+        put(ContextHeader.offset("helpers"), core.support.helpers)
+        for i, memory in enumerate(self.memories):
+            put(layout.memory_record(i), memory.record_address)
+            put(layout.memory_base(i), memory.base)
+        for i, table in enumerate(self.tables):
+            put(layout.table_record(i), table.record_address)
+            put(layout.table_base(i), table.base)
+        for i, number in enumerate(self._type_numbers):
+            put(layout.type_number(i), number.number)
+        for i, (record, _) in enumerate(self._imports.functions):
+            put(layout.imported_function(i), record)
+        for i, cell in enumerate(self._imports.globals):
+            put(layout.imported_global(i), cell.address)
+        records = (FunctionRecord * len(layout.referenced)).from_address(
+            self.context + layout.records
+        )
+        for record, index, (code, thunk) in zip(
+            records, layout.referenced, self.loaded.entries, strict=True
+        ):
+            record.code, record.context, record.thunk = code, self.context, thunk
+            record.type = self._type_numbers[ast.function_type_indices[index]].number
+
+    def _put(self, offset: int, value: int) -> None:
+        ctypes.c_uint64.from_address(self.context + offset).value = value
+
+    def add_global(self, value: Any) -> None:
+        """The next own global, with its initial value."""
+        index = len(self.globals)
+        address = self.context + self.loaded.layout.global_cell(index)
+        kind = self._ast.global_types[index]
+        cell = Global._of_instance(kind, address, self._memory_block, self.core)
+        cell._set(value)
+        if cell._type.val_type in (0x70, 0x6F):
+            if cell._type.val_type == 0x6F:
+                self.core.extern_holders.add(cell)
+            self._keepers |= cell._keepers
+        self.globals.append(cell)
+
+    def set_data_segment(self, index: int, address: int, length: int) -> None:
+        offset = self.loaded.layout.data_segment(index)
+        self._put(offset, address)
+        self._put(offset + 8, length)
+
+    def set_element_segment(self, index: int, handles: list[int]) -> None:
+        elements = (ctypes.c_uint64 * max(len(handles), 1))(*handles)
+        self._element_arrays[index] = elements
+        offset = self.loaded.layout.element_segment(index)
+        self._put(offset, ctypes.addressof(elements))
+        self._put(offset + 8, len(handles))
+
+    def drop_element_segment(self, index: int) -> None:
+        self._put(self.loaded.layout.element_segment(index) + 8, 0)
+        self._element_arrays.pop(index, None)
+
+    def drop_data_segment(self, index: int) -> None:
+        self._put(self.loaded.layout.data_segment(index) + 8, 0)
+
+    def keep(self, owner: Any) -> None:
+        """Keep alive what a reference in this instance refers to."""
+        if owner is not self:
+            self._keepers.add(owner)
+
+    # Functions.
+
+    def record_address(self, index: int) -> int:
+        """Address of the record of a function, by its index in the index space."""
+        if index < self._ast.imported_functions:
+            return self._imports.functions[index][0]
+        return self.context + self.loaded.layout.function_record(index)
+
+    def record_number(self, index: int) -> int:
+        offset = self.loaded.layout.function_record(index) - self.loaded.layout.records
+        return offset // _RECORD_BYTES
+
+    def function_at(self, number: int) -> Function:
+        """The function with the given number among those that have a record."""
+        return self.function(self.loaded.layout.referenced[number])
+
+    def function_of_record(self, address: int) -> Function:
+        return self.function_at(
+            (address - self.context - self.loaded.layout.records) // _RECORD_BYTES
+        )
+
+    def function(self, index: int) -> Function:
+        """A function by its index in the index space."""
+        if index < self._ast.imported_functions:
+            return self._imports.function_objects[index]
+        return Function._of_instance(self, index, self.caller(index))
+
+    def caller(self, index: int) -> Caller:
+        """What calls an own function from Python; made once."""
+        caller = self._callers.get(index)
+        if caller is None:
+            caller = self._callers[index] = make_caller(
+                self.core,
+                self.record_address(index),
+                self.ast_function_types[index],
+                self._statistics,
+                self._timing,
+                functools.partial(_keep, weakref.ref(self)),
+            )
+        return caller
+
+    def function_name_at(self, address: int) -> str | None:
+        """Name of the function whose code contains an address: from the name section if it has
+        one, else from the exports, else its number."""
+        symbol = self.loaded.code.symbol_at(address)
+        if symbol is None or not symbol.startswith("f") or not symbol[1:].isdecimal():
+            return None
+        index = int(symbol[1:])
+        name = self._ast.function_names.get(index)
+        if name is None:
+            for export in self._ast.exports:
+                if export.kind == ExternType.FUNCTION and export.index == index:
+                    return export.name
+        return name if name is not None else f"func[{index}]"
+
+    # Exports.
+
+    @overload
+    def extern(self, kind: Literal[ExternType.FUNCTION], index: int) -> Function: ...
+    @overload
+    def extern(self, kind: ExternType, index: int) -> Extern: ...
+    def extern(self, kind: ExternType, index: int) -> Extern:
+        """The entry of an index space."""
+        if kind == ExternType.FUNCTION:
+            return self.function(index)
+        if kind == ExternType.TABLE:
+            table = self.tables[index]
+            return table
+        if kind == ExternType.MEMORY:
+            return self.memories[index]
+        return self.globals[index]
+
+    @property
+    def exports(self) -> Exports:
+        """What the module exports, by name."""
+        return Exports(self)
+
+    def update_costs(self, statistics: Statistics) -> None:
+        """Bring the gas of each run of instructions up to date with the cost table."""
+        if not self.loaded.variant.gas:
+            return
+        version = (id(statistics), statistics._cost_version)
+        if self._costs_of == version:
+            return
+        table = statistics._cost_table
+        limit = (1 << 64) - 1
+        costs = (ctypes.c_uint64 * max(len(self.loaded.segments), 1))(
+            *(min(sum(table[op] for op in run), limit) for run in self.loaded.segments)
+        )
+        self._costs, self._costs_of, self.statistics_costs = costs, version, table
+        self._put(ContextHeader.offset("costs"), ctypes.addressof(costs))
+
+    def close(self) -> None:
+        """Do nothing: the Store, and whoever holds the instance, decide how long it lives."""
+
+    def __repr__(self) -> str:
+        return f"<ModuleInstance {self.name or '(anonymous)'}: {', '.join(self.export_entries)}>"
+
+    def __del__(self) -> None:
+        # Its address will belong to something else.
+        context = getattr(self, "context", None)
+        if context is not None:
+            self.core.contexts.pop(context, None)
+            self.core.memory_of.pop(context, None)
+
+
+def _keep(instance: weakref.ref[ModuleInstance], owner: Any) -> None:
+    """Tell an instance, if it still is, without making its callers hold it."""
+    found = instance()
+    if found is not None:
+        found.keep(owner)
+
+
+__all__ = ["Exports", "Extern", "HostLink", "Imports", "ModuleInstance", "closed_error"]

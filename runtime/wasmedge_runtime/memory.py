@@ -1,0 +1,200 @@
+"""Memory instances (specification 4.2.8)."""
+
+from __future__ import annotations
+
+import ctypes
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from .errors import ErrCode, WasmEdgeError, closed_error
+from .native.layout import MemoryRecord
+from .native.reservation import Reservation
+from .native.support import support
+from .types import Limit, MemoryType
+
+if TYPE_CHECKING:
+    from .core import StoreCore
+
+PAGE_BYTES = 65536
+_MAX_PAGES = 65536
+
+GUARDED_BYTES = (8 << 30) + PAGE_BYTES
+"""What an access can reach: a 32-bit address plus a 32-bit offset plus the widest value. With this
+much reserved, generated code needs no bounds checks."""
+
+
+class Memory:
+    """A linear memory, made by the host or by a module.
+
+    Args:
+        memory_type: the size in pages of 64 KiB, and how far it may grow.
+
+    Raises:
+        WasmEdgeError: InvalidLimit or InvalidMemPages for a type that is not valid, RuntimeError
+            when the system has no room for it.
+    """
+
+    def __init__(self, memory_type: MemoryType) -> None:
+        limit = memory_type.limit
+        if limit.max is not None and limit.max < limit.min:
+            raise WasmEdgeError(ErrCode.InvalidLimit)
+        if max(limit.min, limit.max or 0) > _MAX_PAGES:
+            raise WasmEdgeError(ErrCode.InvalidMemPages)
+        self._declared_max = limit.max
+        most = _MAX_PAGES if limit.max is None else limit.max
+        self._reservation, reserved = _reserve(limit.min, most)
+        self.guarded = self._reservation.size >= GUARDED_BYTES
+        """Whether guest code may rely on faults instead of checks."""
+        self._record = MemoryRecord(
+            self._reservation.base, limit.min * PAGE_BYTES, min(most, reserved)
+        )
+        self._core: StoreCore | None = None
+        self._closed = False
+        self._borrowed = False
+
+    @property
+    def record_address(self) -> int:
+        return ctypes.addressof(self._record)
+
+    @property
+    def base(self) -> int:
+        return int(self._record.base)
+
+    @property
+    def byte_size(self) -> int:
+        return int(self._record.bytes)
+
+    def restrict(self, pages: int) -> None:
+        """Let it grow to `pages` at most (`Configure.max_memory_page`)."""
+        self._record.max_pages = min(self._record.max_pages, pages)
+
+    def bind(self, core: StoreCore) -> None:
+        """Make it part of a Store; raises when it belongs to another one."""
+        if self._core is core:
+            return
+        if self._core is not None:
+            raise WasmEdgeError(
+                ErrCode.WrongInstanceAddress, "wrong instance address: this memory belongs to "
+                "another Store; create one Memory for each Store"
+            )
+        self._core = core
+        core.add_memory(self)
+
+    @property
+    def memory_type(self) -> MemoryType:
+        """The current size as the minimum, and the declared maximum, in pages."""
+        return MemoryType(Limit(self.page_size, self._declared_max))
+
+    @property
+    def page_size(self) -> int:
+        """The current size in pages of 64 KiB."""
+        self._check_open()
+        return self.byte_size // PAGE_BYTES
+
+    def grow_page(self, n: int) -> None:
+        """Add `n` pages of zeros.
+
+        Raises:
+            WasmEdgeError: MemoryOutOfBounds when that passes the maximum or the system refuses.
+        """
+        self._check_open()
+        _check_unsigned("number of pages", n)
+        if n > _MAX_PAGES or support().memory_grow(self.record_address, n) < 0:
+            raise WasmEdgeError(
+                ErrCode.MemoryOutOfBounds,
+                f"out of bounds memory access: cannot grow from {self.page_size} by {n} pages, "
+                f"the limit is {self._record.max_pages}",
+            )
+
+    def get_data(self, offset: int, length: int) -> bytes:
+        """Copy `length` bytes at `offset` out.
+
+        Raises:
+            WasmEdgeError: MemoryOutOfBounds.
+        """
+        self._check_range(offset, length)
+        return ctypes.string_at(self.base + offset, length)
+
+    def set_data(
+        self, data: bytes | bytearray | memoryview, offset: int, length: int | None = None
+    ) -> None:
+        """Copy `data`, or its first `length` bytes, to `offset`.
+
+        Raises:
+            WasmEdgeError: MemoryOutOfBounds; nothing is written then.
+            ValueError: `length` is more than there is.
+        """
+        source = memoryview(data).cast("B")
+        if length is not None:
+            if not 0 <= length <= len(source):
+                raise ValueError(f"length {length} is outside the data, which has {len(source)} bytes")
+            source = source[:length]
+        self._check_range(offset, len(source))
+        if source:
+            self._reservation.view(offset + len(source))[offset:] = source
+
+    def view(self) -> memoryview:
+        """The current content, writable and without a copy.
+
+        The view keeps its memory valid, also after `close()`; it does not see later growth.
+        """
+        self._check_open()
+        return self._reservation.view(self.byte_size)
+
+    def _check_range(self, offset: int, length: int) -> None:
+        self._check_open()
+        _check_unsigned("offset", offset)
+        _check_unsigned("length", length)
+        if offset + length > self.byte_size:
+            raise WasmEdgeError(
+                ErrCode.MemoryOutOfBounds,
+                f"out of bounds memory access: {length} bytes at {offset}, "
+                f"the memory has {self.byte_size}",
+            )
+
+    def close(self) -> None:
+        """End the use of this object. Does nothing when a module or a store owns it."""
+        if not self._borrowed:
+            self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed_error(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _check_unsigned(what: str, value: int) -> None:
+    if not isinstance(value, int):
+        raise TypeError(f"{what} must be an int, not {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"{what} must not be negative: {value}")
+
+
+def _reserve(minimum: int, maximum: int) -> tuple[Reservation, int]:
+    """Address space for a memory, guarded if possible, and how many pages fit into it."""
+    try:
+        return Reservation(GUARDED_BYTES, minimum * PAGE_BYTES), _MAX_PAGES
+    except OSError:
+        pass
+    # Little address space (a limit of the process, or many memories): smaller, with checks.
+    pages = maximum
+    while True:
+        try:
+            return Reservation(pages * PAGE_BYTES, minimum * PAGE_BYTES), pages
+        except OSError as error:
+            if pages <= minimum:
+                raise WasmEdgeError(
+                    ErrCode.RuntimeError,
+                    f"no room for a memory of {minimum} pages: {error}",
+                ) from error
+        pages = max(minimum, pages // 2)

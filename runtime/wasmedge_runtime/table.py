@@ -1,0 +1,205 @@
+"""Table instances (specification 4.2.7)."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .errors import ErrCode, WasmEdgeError, closed_error
+from .limits import MAX_TABLE_ELEMENTS
+from .native.layout import TABLE_COMMIT_ELEMENTS, TableRecord
+from .native.reservation import Reservation
+from .types import Limit, RefType, TableType
+
+if TYPE_CHECKING:
+    from .core import StoreCore
+    from .values import ExternRef, FuncRef
+
+_ELEMENT_BYTES = 8
+
+
+class Table:
+    """A table of references, made by the host or by a module.
+
+    Args:
+        table_type: the kind of reference, the size in elements, and how far it may grow.
+
+    Raises:
+        WasmEdgeError: InvalidLimit for a minimum above the maximum, TableOutOfBounds for a size
+            above 10,000,000 elements, RuntimeError when the system has no room.
+    """
+
+    def __init__(self, table_type: TableType) -> None:
+        limit = table_type.limit
+        if limit.max is not None and limit.max < limit.min:
+            raise WasmEdgeError(ErrCode.InvalidLimit)
+        if limit.min > MAX_TABLE_ELEMENTS:
+            raise WasmEdgeError(
+                ErrCode.TableOutOfBounds,
+                f"out of bounds table access: a table has at most {MAX_TABLE_ELEMENTS} elements",
+            )
+        most = MAX_TABLE_ELEMENTS if limit.max is None else min(limit.max, MAX_TABLE_ELEMENTS)
+        committed = -(-limit.min // TABLE_COMMIT_ELEMENTS) * TABLE_COMMIT_ELEMENTS
+        reserved = -(-max(most, 1) // TABLE_COMMIT_ELEMENTS) * TABLE_COMMIT_ELEMENTS
+        try:
+            self._reservation = Reservation(reserved * _ELEMENT_BYTES, committed * _ELEMENT_BYTES)
+        except OSError as error:
+            raise WasmEdgeError(
+                ErrCode.RuntimeError, f"no room for a table of {limit.min} elements: {error}"
+            ) from error
+        self._type = table_type
+        self._record = TableRecord(self._reservation.base, limit.min, most, committed)
+        self._core: StoreCore | None = None
+        self._pending: dict[int, Any] = {}
+        self._keepers: set[Any] = set()
+        self._closed = False
+        self._borrowed = False
+
+    @property
+    def record_address(self) -> int:
+        return ctypes.addressof(self._record)
+
+    @property
+    def base(self) -> int:
+        return int(self._record.base)
+
+    def bind(self, core: StoreCore) -> None:
+        """Make it part of a Store; raises when it belongs to another one."""
+        if self._core is core:
+            return
+        if self._core is not None:
+            raise WasmEdgeError(
+                ErrCode.WrongInstanceAddress, "wrong instance address: this table belongs to "
+                "another Store; create one Table for each Store"
+            )
+        self._core = core
+        if self._type.ref_type == RefType.EXTERNREF:
+            core.extern_holders.add(self)
+        pending, self._pending = self._pending, {}
+        for index, value in pending.items():
+            self._write(index, core.to_handle(value, self._type.ref_type, self.keep))
+
+    def keep(self, owner: Any) -> None:
+        """Keep alive what an element refers to."""
+        self._keepers.add(owner)
+
+    def handles(self) -> Iterator[int]:
+        """Handles of the references in it that are not null."""
+        elements = (ctypes.c_uint64 * self.size).from_address(self.base)
+        return (handle for handle in elements if handle)
+
+    def handle_count(self) -> int:
+        return int(self._record.size)
+
+    @property
+    def table_type(self) -> TableType:
+        """The kind of reference, the current size as the minimum, and the declared maximum."""
+        return TableType(self._type.ref_type, Limit(self._record.size, self._type.limit.max))
+
+    @property
+    def size(self) -> int:
+        """The current size in elements."""
+        self._check_open()
+        return int(self._record.size)
+
+    def get_data(self, index: int) -> FuncRef | ExternRef | None:
+        """The reference at `index`; None is the null reference.
+
+        Raises:
+            WasmEdgeError: TableOutOfBounds.
+        """
+        self._check_index(index)
+        if self._core is None:
+            return _as_reference(self._pending.get(index), self._type.ref_type)
+        with self._core.lock:
+            handle = ctypes.c_uint64.from_address(self.base + index * _ELEMENT_BYTES).value
+            return self._core.from_handle(handle, self._type.ref_type)
+
+    def set_data(self, value: Any, index: int) -> None:
+        """Put a reference (a Function or FuncRef, or any object where the table holds external
+        references; None for null) at `index`.
+
+        Raises:
+            WasmEdgeError: TableOutOfBounds; WrongInstanceAddress for a function of another Store.
+            TypeError: not a reference of the table's type.
+        """
+        self._check_index(index)
+        if self._core is None:
+            self._pending[index] = _as_reference(value, self._type.ref_type)
+            return
+        with self._core.lock:
+            self._write(index, self._core.to_handle(value, self._type.ref_type, self.keep))
+
+    def _write(self, index: int, handle: int) -> None:
+        ctypes.c_uint64.from_address(self.base + index * _ELEMENT_BYTES).value = handle
+
+    def grow(self, n: int) -> None:
+        """Add `n` null references.
+
+        Raises:
+            WasmEdgeError: TableOutOfBounds when that passes the maximum.
+        """
+        self._check_open()
+        if not isinstance(n, int):
+            raise TypeError(f"number of elements must be an int, not {type(n).__name__}")
+        if n < 0:
+            raise ValueError(f"number of elements must not be negative: {n}")
+        record = self._record
+        size = record.size + n
+        if size > record.max_size:
+            raise WasmEdgeError(
+                ErrCode.TableOutOfBounds,
+                f"out of bounds table access: cannot grow from {record.size} by {n} elements, "
+                f"the limit is {record.max_size}",
+            )
+        if size > record.committed:
+            committed = -(-size // TABLE_COMMIT_ELEMENTS) * TABLE_COMMIT_ELEMENTS
+            self._reservation.commit(committed * _ELEMENT_BYTES)
+            record.committed = committed
+        record.size = size
+
+    def _check_index(self, index: int) -> None:
+        self._check_open()
+        if not isinstance(index, int):
+            raise TypeError(f"index must be an int, not {type(index).__name__}")
+        if not 0 <= index < self._record.size:
+            raise WasmEdgeError(
+                ErrCode.TableOutOfBounds,
+                f"out of bounds table access: index {index}, the table has {self._record.size}",
+            )
+
+    def close(self) -> None:
+        """End the use of this object. Does nothing when a module or a store owns it."""
+        if not self._borrowed:
+            self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed_error(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _as_reference(value: Any, kind: RefType) -> Any:
+    """A value for a table that is in no Store yet, in the form in which it is read back."""
+    from .function import Function
+    from .values import ExternRef, FuncRef
+
+    if value is None or isinstance(value, ExternRef if kind == RefType.EXTERNREF else FuncRef):
+        return value
+    if kind == RefType.EXTERNREF:
+        return ExternRef(value)
+    if isinstance(value, Function):
+        return FuncRef(max(value.index, 0), value)
+    raise TypeError(f"a funcref is a Function, a FuncRef or None, not {type(value).__name__}")
