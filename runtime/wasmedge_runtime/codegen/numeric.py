@@ -8,7 +8,7 @@ Every instruction except the constants is in exactly one of four tables:
   at each use, for names in between. Calling a function would say the same, but its inlining costs
   an unoptimised compilation 5 microseconds a call, as much as all the rest.
 - `FUNCTIONS`: the text of an LLVM function with the instruction's name, for what branches. It
-  takes `ptr %ctx` first when it can trap (see `traps`).
+  takes `ptr %ctx` first when it can trap.
 
 Arithmetic must turn signalling NaNs into quiet ones (section 4.3.3), but LLVM takes `x * 1.0`,
 `x - 0.0`, `fptrunc (fpext x)` and the like for `x` itself. Where it could see such a thing, a
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import platform
 import re
-from textwrap import dedent
+from typing import NamedTuple
 
 DIVIDE_BY_ZERO = 0x84
 INTEGER_OVERFLOW = 0x85
@@ -178,7 +178,8 @@ _conversions()
 
 def _function(signature: str, body: str) -> str:
     """The text of a function that is always inlined; `body` starts with the entry block."""
-    return f"define internal {signature} alwaysinline nounwind {{\n{dedent(body).strip()}\n}}\n"
+    lines = "\n".join(line.strip() for line in body.strip().splitlines())
+    return f"define internal {signature} alwaysinline nounwind {{\n{lines}\n}}\n"
 
 
 def _divisions(name: str, bits: int) -> dict[str, str]:
@@ -273,132 +274,135 @@ def _extremes(name: str, ir_type: str, machine: str) -> dict[str, str]:
     return functions
 
 
-def _truncation(integer: str, name: str, sign: str, saturate: bool, x86: bool) -> str:
-    """One instruction `iNN.trunc_fMM_sign` or `iNN.trunc_sat_fMM_sign` (section 4.3.3.24 on)."""
-    bits = int(integer[1:])
-    ir_type, precision = ("float", 24) if name == "f32" else ("double", 53)
-    signed = sign == "s"
-    upper = float(1 << (bits - signed))
-    # The largest number that is too low; -2^N - 1 has no exact value where N is too large.
-    exact = not signed or bits <= precision
-    lower = -upper - 1.0 if signed and exact else -upper if signed else -1.0
-    in_range = f"""
-        %above = fcmp {"ogt" if exact else "oge"} {ir_type} %x, {_decimal(lower)}
-        %below = fcmp olt {ir_type} %x, {_decimal(upper)}
-        %in_range = and i1 %above, %below"""
-    refuse = f"""
-        %nan = fcmp uno {ir_type} %x, %x
-        %code = select i1 %nan, i32 {INVALID_CONVERSION}, i32 {INTEGER_OVERFLOW}
-        call void @trap(ptr %ctx, i32 %code)
-        unreachable"""
-    instruction = "fptosi" if signed else "fptoui"
-    full_name = f"{integer}.trunc_{'sat_' if saturate else ''}{name}_{sign}"
-    if x86:
-        body = _x86_truncation(integer, name, signed, saturate, in_range, refuse)
-    elif saturate:
-        body = f"""
-        %number = call {integer} @llvm.{instruction}.sat.{integer}.{name}({ir_type} %x)
-        ret {integer} %number"""
-    else:
-        body = f"""{in_range}
-        br i1 %in_range, label %fits, label %refuse
-        fits:
-        %number = {instruction} {ir_type} %x to {integer}
-        ret {integer} %number
-        refuse:{refuse}"""
-    context = "" if saturate else "ptr %ctx, "
-    return _function(f"{integer} @{full_name}({context}{ir_type} %x)", body)
+class _Truncation(NamedTuple):
+    """One instruction `integer.trunc_name_sign` or `integer.trunc_sat_name_sign`."""
 
+    integer: str
+    name: str
+    signed: bool
+    saturating: bool
 
-def _x86_truncation(
-    integer: str, name: str, signed: bool, saturate: bool, in_range: str, refuse: str
-) -> str:
-    """The body for x86: convert first, then look at what the result says about the operand.
+    @property
+    def bits(self) -> int:
+        return int(self.integer[1:])
 
-    `cvttsd2si` gives the least integer for whatever does not fit, so a single comparison of
-    integers finds all that needs a closer look.
-    """
-    bits = int(integer[1:])
-    ir_type, lanes, intrinsic = (
-        ("float", "<4 x float>", "sse.cvttss2si")
-        if name == "f32"
-        else ("double", "<2 x double>", "sse2.cvttsd2si")
-    )
-    # A 32-bit unsigned result is exact in the 64-bit signed conversion.
-    wide = "i32" if integer == "i32" and signed else "i64"
-    convert = f"call {wide} @llvm.x86.{intrinsic}{'64' if wide == 'i64' else ''}({lanes}"
-    least = -(1 << (int(wide[1:]) - 1))
-    if signed:
-        rare, narrowed = f"icmp eq {wide} %wide, {least}", "%wide"
-    elif bits == 64:
-        rare, narrowed = "icmp slt i64 %wide, 0", "%wide"
-    else:
-        rare, narrowed = f"icmp ugt i64 %wide, {(1 << 32) - 1}", "%low"
-    # Saturated: NaN gives 0, the rest the nearest end of the range.
-    low, high = (least, -least - 1) if signed else (0, -1)
-    clamp = f"""
-        %positive = fcmp ogt {ir_type} %x, 0.0
-        %negative = fcmp olt {ir_type} %x, 0.0
-        %lowest = select i1 %negative, {integer} {low}, {integer} 0
-        %nearest = select i1 %positive, {integer} {high}, {integer} %lowest
-        ret {integer} %nearest"""
-    if not signed and bits == 64:
-        # From 2^63 to 2^64 the conversion is that of x - 2^63, which is exact, plus 2^63.
-        check = f"""
-        %above = fcmp oge {ir_type} %x, {_decimal(2.0**63)}
-        %below = fcmp olt {ir_type} %x, {_decimal(2.0**64)}
-        %in_range = and i1 %above, %below"""
-        value = f"""
-        %reduced = fsub {ir_type} %x, {_decimal(2.0**63)}
-        %reduced.lanes = insertelement {lanes} poison, {ir_type} %reduced, i32 0
-        %reduced.integer = {convert} %reduced.lanes)
-        %large = xor i64 %reduced.integer, {least}
-        ret i64 %large"""
-    else:
-        check, value = in_range, f"ret {integer} {narrowed}"
-    narrow = "%low = trunc i64 %wide to i32" if narrowed == "%low" else ""
-    if saturate and (signed or bits == 32):
-        closer = clamp
-    elif not signed and bits == 32:
-        closer = refuse
-    else:
-        closer = f"""{check}
-        br i1 %in_range, label %special, label %outside
-        special:
-        {value}
-        outside:{clamp if saturate else refuse}"""
-    return f"""
-        %lanes = insertelement {lanes} poison, {ir_type} %x, i32 0
-        %wide = {convert} %lanes)
-        {narrow}
-        %look = {rare}
-        %rare = call i1 @llvm.expect.i1(i1 %look, i1 false)
-        br i1 %rare, label %closer, label %fits
-        fits:
-        ret {integer} {narrowed}
-        closer:{closer}"""
+    @property
+    def ir_type(self) -> str:
+        return IR_TYPES[self.name]
 
+    def in_range(self) -> str:
+        """Lines that define `%in_range`: whether the operand without its fraction fits."""
+        upper = float(1 << (self.bits - self.signed))
+        # The lower bound is open: -1, or -2^N - 1 where the type has it, as 24 and 53 bits can.
+        precision = 24 if self.name == "f32" else 53
+        closed = self.signed and self.bits > precision
+        lower = (-upper if closed else -upper - 1.0) if self.signed else -1.0
+        return f"""
+            %above = fcmp {"oge" if closed else "ogt"} {self.ir_type} %x, {lower:.1f}
+            %below = fcmp olt {self.ir_type} %x, {upper:.1f}
+            %in_range = and i1 %above, %below"""
 
-def _decimal(value: float) -> str:
-    """A number that is exact in its type, as LLVM reads it."""
-    return f"{value:.1f}"
+    def outside(self) -> str:
+        """Lines that end the function for an operand that is NaN or does not fit."""
+        if not self.saturating:
+            return f"""
+                %nan = fcmp uno {self.ir_type} %x, %x
+                %code = select i1 %nan, i32 {INVALID_CONVERSION}, i32 {INTEGER_OVERFLOW}
+                call void @trap(ptr %ctx, i32 %code)
+                unreachable"""
+        least, most = (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1)
+        if not self.signed:
+            least, most = 0, -1
+        return f"""
+            %positive = fcmp ogt {self.ir_type} %x, 0.0
+            %negative = fcmp olt {self.ir_type} %x, 0.0
+            %lowest = select i1 %negative, {self.integer} {least}, {self.integer} 0
+            %nearest = select i1 %positive, {self.integer} {most}, {self.integer} %lowest
+            ret {self.integer} %nearest"""
+
+    def plain(self) -> str:
+        """The body for any machine."""
+        instruction = "fptosi" if self.signed else "fptoui"
+        if self.saturating:
+            intrinsic = f"@llvm.{instruction}.sat.{self.integer}.{self.name}"
+            return f"""
+                %number = call {self.integer} {intrinsic}({self.ir_type} %x)
+                ret {self.integer} %number"""
+        return f"""{self.in_range()}
+            br i1 %in_range, label %fits, label %outside
+            fits:
+            %number = {instruction} {self.ir_type} %x to {self.integer}
+            ret {self.integer} %number
+            outside:{self.outside()}"""
+
+    def x86(self) -> str:
+        """The body for x86: convert first, then look at what the result says about the operand.
+
+        `cvttsd2si` gives the least integer for whatever does not fit, so that one comparison of
+        integers finds all that needs a closer look.
+        """
+        wide = "i32" if self.signed and self.bits == 32 else "i64"
+        least = -(1 << (int(wide[1:]) - 1))
+        lanes, intrinsic = ("<4 x float>", "sse.cvttss2si")
+        if self.name == "f64":
+            lanes, intrinsic = ("<2 x double>", "sse2.cvttsd2si")
+        convert = f"call {wide} @llvm.x86.{intrinsic}{'64' if wide == 'i64' else ''}({lanes}"
+        result, narrow = "%wide", ""
+        if self.signed:
+            # The least integer is a result too.
+            look = f"icmp eq {wide} %wide, {least}"
+            closer = f"""{self.in_range()}
+                br i1 %in_range, label %fits, label %outside
+                outside:{self.outside()}"""
+        elif self.bits == 32:
+            # The 64-bit conversion has all results.
+            result, narrow = "%low", "%low = trunc i64 %wide to i32"
+            look, closer = f"icmp ugt i64 %wide, {(1 << 32) - 1}", self.outside()
+        else:
+            # From 2^63 on it is the conversion of x - 2^63, which is exact, and 2^63 more.
+            look = "icmp slt i64 %wide, 0"
+            closer = f"""
+                %large = fcmp oge {self.ir_type} %x, {2.0**63:.1f}
+                %below = fcmp olt {self.ir_type} %x, {2.0**64:.1f}
+                %in_range = and i1 %large, %below
+                br i1 %in_range, label %upper, label %outside
+                upper:
+                %reduced = fsub {self.ir_type} %x, {2.0**63:.1f}
+                %reduced.lanes = insertelement {lanes} poison, {self.ir_type} %reduced, i32 0
+                %reduced.wide = {convert} %reduced.lanes)
+                %sum = xor i64 %reduced.wide, {least}
+                ret i64 %sum
+                outside:{self.outside()}"""
+        return f"""
+            %lanes = insertelement {lanes} poison, {self.ir_type} %x, i32 0
+            %wide = {convert} %lanes)
+            {narrow}
+            %look = {look}
+            %rare = call i1 @llvm.expect.i1(i1 %look, i1 false)
+            br i1 %rare, label %closer, label %fits
+            fits:
+            ret {self.integer} {result}
+            closer:{closer}"""
+
+    def definition(self, machine: str) -> dict[str, str]:
+        """The function, by name."""
+        kind, context = ("trunc_sat", "") if self.saturating else ("trunc", "ptr %ctx, ")
+        full_name = f"{self.integer}.{kind}_{self.name}_{'s' if self.signed else 'u'}"
+        body = self.x86() if machine == "x86_64" else self.plain()
+        signature = f"{self.integer} @{full_name}({context}{self.ir_type} %x)"
+        return {full_name: _function(signature, body)}
 
 
 def functions(machine: str) -> dict[str, str]:
     """`FUNCTIONS` for a machine: "x86_64", "aarch64" or any other."""
-    x86 = machine == "x86_64"
-    found: dict[str, str] = {}
-    for integer, bits in (("i32", 32), ("i64", 64)):
-        found |= _divisions(integer, bits)
+    found = _divisions("i32", 32) | _divisions("i64", 64)
+    for integer in ("i32", "i64"):
         for name in ("f32", "f64"):
-            for sign in ("s", "u"):
-                for kind, saturate in (("trunc", False), ("trunc_sat", True)):
-                    found[f"{integer}.{kind}_{name}_{sign}"] = _truncation(
-                        integer, name, sign, saturate, x86
-                    )
-    found |= _extremes("f32", "float", machine)
-    found |= _extremes("f64", "double", machine)
-    return found
+            for signed in (True, False):
+                for saturating in (False, True):
+                    truncation = _Truncation(integer, name, signed, saturating)
+                    found |= truncation.definition(machine)
+    return found | _extremes("f32", "float", machine) | _extremes("f64", "double", machine)
 
 
 FUNCTIONS = functions(MACHINE)

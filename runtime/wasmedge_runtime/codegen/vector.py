@@ -1,10 +1,10 @@
-"""Vector instructions as LLVM IR (WebAssembly 2.0, section 4.4.3): what all families make together.
+"""Vector instructions as LLVM IR (WebAssembly 2.0, section 4.4.3), all families together.
 
-`OPERATORS` and `SEQUENCES` have the form described in `numeric`; operands are `<2 x i64>` for a vector, and the
+`OPERATORS` and `SEQUENCES` have the form described in `numeric`. Vectors are `<2 x i64>`;
 immediates (lane indices, as decimal literals) come after the operands. `v128.const` is the
-translator's, `i8x16.shuffle` is `shuffle(lanes)`. The sequence of a load or store is what it does
-besides its access of the type `access(name)`: a load's `{0}` is what was loaded, before the vector
-and the lane of `load*_lane`; a store of a lane gives what to store.
+translator's, and `i8x16.shuffle` is `shuffle(lanes)`. The sequence of a load or store is what it
+does besides its access of the type `access(name)`: a load's `{0}` is what was loaded, before the
+vector and the lane of `load*_lane`; a store of a lane gives what to store.
 """
 
 from __future__ import annotations
