@@ -28,6 +28,7 @@ class Store:
         self._anonymous: ModuleInstance | None = None
         self._modules: dict[str, Mapping[str, Extern]] = {}
         self._closed = False
+        self._borrowed = False
 
     @property
     def core(self) -> StoreCore:
@@ -155,7 +156,9 @@ class Store:
 
     def close(self) -> None:
         """End the use of this Store. Functions, memories and views that somebody still holds keep
-        working."""
+        working. Does nothing for a Store that belongs to a VM."""
+        if self._borrowed:
+            return
         self._closed = True
         self._anonymous = None
         self._modules.clear()

@@ -62,7 +62,10 @@ class VM:
         self._validator = Validator(config)
         self._executor = Executor(config, self._statistics)
         self._owns_store = store is None
-        self._store = Store() if store is None else store
+        if store is None:
+            store = Store()
+            store._borrowed = True
+        self._store = store
         self._module: AST | None = None
         self._state = VMState.INITED
         self._closed = False
@@ -297,7 +300,9 @@ class VM:
         """Go back to INITED: the loaded module, all instances of the store, registered names, and
         the counters of the statistics are gone. The cost table and limit stay."""
         self._check_open()
-        self._store.reset()
+        self._store.clear_anonymous()
+        for name in self._store.list_module():
+            self._store.unregister(name)
         self._module = None
         self._statistics.clear()
         self._state = VMState.INITED
@@ -309,6 +314,7 @@ class VM:
         self._closed = True
         self._module = None
         if self._owns_store:
+            self._store._borrowed = False
             self._store.close()
 
     def __enter__(self) -> Self:
