@@ -283,7 +283,10 @@ class VM:
         return None if found is None else found.function_type
 
     def get_import_object(self, registration: HostRegistration) -> ImportObject | None:
-        """Return the host module the configuration registered, None when it registered none."""
+        """Return the host module that the configuration registered, None when it registered none.
+
+        The engine has no host modules yet, so that there is none whatever the configuration says.
+        """
         self._check_open()
         if not isinstance(registration, HostRegistration):
             raise TypeError(f"expected a HostRegistration, not {registration!r}")

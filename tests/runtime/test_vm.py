@@ -88,7 +88,12 @@ def fib_file(tmp_path: Path) -> Path:
 def test_each_step_moves_the_state_on(fib_file: Path) -> None:
     with VM() as vm:
         states = [vm.state]
-        for step in (lambda: vm.load_wasm_file(fib_file), vm.validate, vm.instantiate):
+        steps: list[Callable[[], None]] = [
+            lambda: vm.load_wasm_file(fib_file),
+            vm.validate,
+            vm.instantiate,
+        ]
+        for step in steps:
             step()
             states.append(vm.state)
         assert states == list(VMState)
@@ -234,10 +239,11 @@ def test_modules_import_registered_modules_and_host_functions() -> None:
 def test_a_name_registers_once() -> None:
     with VM() as vm:
         vm.register_wasm_buffer("host", FIB)
-        for register in (
+        registrations: list[Callable[[], None]] = [
             lambda: vm.register_wasm_buffer("host", FIB),
             lambda: vm.register_import(host()),
-        ):
+        ]
+        for register in registrations:
             with pytest.raises(WasmEdgeError) as caught:
                 register()
             assert caught.value.code is ErrCode.ModuleNameConflict
@@ -246,16 +252,15 @@ def test_a_name_registers_once() -> None:
 def test_unknown_functions_and_modules_are_not_found() -> None:
     with VM() as vm:
         to_state(vm, VMState.INSTANTIATED)
-        for call in (
+        calls: list[Callable[[], list[Any]]] = [
             lambda: vm.execute("nothing"),
             lambda: vm.execute_registered("nowhere", "fib", 1),
             lambda: vm.run_wasm_buffer(FIB, "nothing"),
-        ):
-            with pytest.raises(WasmEdgeError):
+        ]
+        for call in calls:
+            with pytest.raises(WasmEdgeError, match="function not found") as caught:
                 call()
-        with pytest.raises(WasmEdgeError, match="function not found") as caught:
-            vm.run_wasm_buffer(FIB, "nothing")
-        assert caught.value.code is ErrCode.FuncNotFound
+            assert caught.value.code is ErrCode.FuncNotFound
 
 
 def test_the_function_list_has_names_and_types_of_the_anonymous_module() -> None:
