@@ -217,6 +217,8 @@ def make_caller(
         Terminate,
         V128,
     )
+    # The call may not mention its buffer (no slots), but the address points into it.
+    caller.__dict__["buffer"] = raw
     return caller
 
 

@@ -98,7 +98,7 @@ class FunctionTranslator:
         self.booleans: dict[str, str] = {}  # an i32 that came from an i1 -> that i1
         self.known: dict[int, str] = {}  # values of locals in this basic block
         self.run: list[int] = []  # opcodes not yet accounted for
-        self.block = "entry"
+        self.block = "body"
         self.has_calls = False
         self.traps: set[int] = set()
         self._prepared: set[str] = set()

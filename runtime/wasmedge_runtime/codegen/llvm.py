@@ -38,6 +38,7 @@ def compile_object(text: str, level: int) -> bytes:
     machine = _target_machine(level)
     module = llvm.parse_assembly(text)
     try:
+        module.verify()
         module.triple = machine.triple
         options = llvm.create_pipeline_tuning_options(speed_level=level)
         builder = llvm.create_pass_builder(machine, options)

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from wasmedge_runtime.codegen import vector_float, vector_integer, vector_lanes
 from wasmedge_runtime.codegen.numeric import MACHINE
-from wasmedge_runtime.codegen.vector_lanes import OPERATORS, access, shuffle
+from wasmedge_runtime.codegen.vector_lanes import OPERATORS, SHAPES, access, shuffle
 
-__all__ = ["OPERATORS", "SEQUENCES", "access", "sequences", "shuffle"]
+__all__ = ["OPERATORS", "SEQUENCES", "SHAPES", "access", "sequences", "shuffle"]
 
 
 def sequences(machine: str) -> dict[str, str]:
