@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from struct import Struct
 from typing import Any, Final
 
 from wasmedge_runtime.types import ValType
 from wasmedge_runtime.values import V128
 
-__all__ = ["DECODERS", "ENCODERS", "Number", "arguments_to_bits", "from_bits", "to_bits"]
+__all__ = ["DECODERS", "ENCODERS", "Number", "from_bits", "to_bits"]
 
 Number = int | float | V128
 
@@ -199,18 +199,3 @@ def from_bits(bits: int, valtype: int) -> Number:
     of an i32 or f32 is ignored. Integers are signed.
     """
     return DECODERS[valtype](bits)
-
-
-def arguments_to_bits(values: Sequence[Any], types: Sequence[int]) -> list[int]:
-    """Return the bits of each argument; both sequences have the same length.
-
-    Raises:
-        TypeError, OverflowError: as `to_bits`, with the argument's position, counted from 1.
-    """
-    slots: list[int] = []
-    try:
-        for value, valtype in zip(values, types, strict=True):
-            slots.append(ENCODERS[valtype](value))
-    except (TypeError, OverflowError) as error:
-        raise type(error)(f"argument {len(slots) + 1}: {error}") from None
-    return slots

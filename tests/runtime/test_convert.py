@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wasmedge_runtime.convert import arguments_to_bits, from_bits, to_bits
+from wasmedge_runtime.convert import from_bits, to_bits
 from wasmedge_runtime.types import ValType
 from wasmedge_runtime.values import I32, I64, V128
 
@@ -131,15 +131,6 @@ def test_a_wrong_kind_of_value_is_a_type_error_naming_both_types(
 ) -> None:
     with pytest.raises(TypeError, match=f"^{valtype} needs .*, not {type(value).__name__}"):
         to_bits(value, valtype)
-
-
-def test_arguments_name_the_position_of_the_wrong_one() -> None:
-    types = (ValType.I32, ValType.F64, ValType.I64)
-    assert arguments_to_bits((1, 2, -1), types) == [1, f64_bits(2.0), 2**64 - 1]
-    with pytest.raises(TypeError, match=r"^argument 2: f64 needs a float or an int, not str"):
-        arguments_to_bits((1, "x", 3), types)
-    with pytest.raises(OverflowError, match=r"^argument 3: .* outside the range of i64"):
-        arguments_to_bits((1, 2.0, 2**64), types)
 
 
 @given(u64)
