@@ -283,7 +283,7 @@ def test_each_select_is_reported_with_its_type() -> None:
         ("(drop (i32.add (i32.const 1) (i32.add (i32.const 1) (i32.const 2))))", 3),
         ("(block (block (i32.store (i32.const 1) (i32.const 2))))", 2),
         (
-            "(drop (i32.add (i32.const 1) (block (result i32) (i32.const 1) (i32.const 2) i32.add)))",
+            "i32.const 1 (block (result i32) (i32.add (i32.const 1) (i32.const 2))) i32.add drop",
             3,
         ),
         ("i32.const 1 i32.const 2 (block (type $two) i32.const 1 i32.const 2) return", 4),

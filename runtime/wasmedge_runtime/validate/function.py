@@ -39,7 +39,8 @@ from wasmedge_runtime.validate.dispatch import (
     UNARY,
     kinds,
 )
-from wasmedge_runtime.validate.rules import EMPTY_BLOCK_TYPE, Rules, rules
+from wasmedge_runtime.validate.immediates import EMPTY_BLOCK_TYPE
+from wasmedge_runtime.validate.rules import Rules, rules
 from wasmedge_runtime.validate.stack import FLOOR, CtrlFrame
 
 I32 = int(ValType.I32)
