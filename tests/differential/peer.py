@@ -35,6 +35,11 @@ def _trap(error: wasmtime.Trap) -> str:
     return "trap " + (TRAPS.get(code, str(code)) if code is not None else error.message)
 
 
+def _plain(value: object) -> object:
+    """The Python value; wasmtime-py hands out null references wrapped."""
+    return value.value if isinstance(value, wasmtime.Val) else value
+
+
 def run(plan: Plan) -> Outcome:
     """What wasmtime does with a plan."""
     outcome = Outcome()
@@ -86,13 +91,15 @@ def run(plan: Plan) -> Outcome:
             outcome.calls.append((call.name, _trap(trap)))
             continue
         values = result if len(call.results) > 1 else [result] * len(call.results)
-        outcome.calls.append((call.name, ", ".join(map(describe, call.results, values))))
+        outcome.calls.append(
+            (call.name, ", ".join(map(describe, call.results, map(_plain, values))))
+        )
     for name, item in exports.items():
         if isinstance(item, wasmtime.Memory):
             memory = item
         elif isinstance(item, wasmtime.Table):
             outcome.tables[name] = item.size(store)
         elif isinstance(item, wasmtime.Global) and name in plan.globals:
-            outcome.globals[name] = describe(plan.globals[name], item.value(store))
+            outcome.globals[name] = describe(plan.globals[name], _plain(item.value(store)))
     outcome.memory = describe_memory(memory.size(store), memory.read(store))
     return outcome
