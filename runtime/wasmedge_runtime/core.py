@@ -134,7 +134,9 @@ class StoreCore:
         if count:
             self._instances_by_index.append((first, count, weakref.ref(owner)))
             if len(self._instances_by_index) > 1024:
-                self._instances_by_index = [e for e in self._instances_by_index if e[2]() is not None]
+                self._instances_by_index = [
+                    e for e in self._instances_by_index if e[2]() is not None
+                ]
         return first
 
     def _function_by_index(self, index: int) -> Function | None:
@@ -283,7 +285,7 @@ class StoreCore:
             for reference in list(self.contexts.values()):
                 instance = reference()
                 if instance is not None:
-                    name = instance.function_name_at(address)
+                    name = instance.function_name_at(address - 1)
                     if name is not None:
                         names.append(name)
                         break

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -14,7 +13,6 @@ from .configure import Configure
 from .core import StoreCore
 from .errors import MESSAGES, ErrCode, InstantiationError, Trap, WasmEdgeError, closed_error
 from .function import Function
-from .global_ import Global
 from .import_object import ImportObject
 from .instance import Extern, Imports, ModuleInstance
 from .log import log_execution
@@ -364,8 +362,8 @@ def _initialise_elements(instance: ModuleInstance, ast: AST) -> None:
                 f"{len(handles)} elements at {offset}, the table has {table._record.size}",
             )
         if handles:
-            target = (ctypes.c_uint64 * len(handles)).from_address(table.base + offset * 8)
-            target[:] = handles
+            elements = (ctypes.c_uint64 * len(handles))(*handles)
+            ctypes.memmove(table.base + offset * 8, elements, ctypes.sizeof(elements))
 
 
 def _initialise_data(instance: ModuleInstance, ast: AST) -> None:
@@ -387,6 +385,3 @@ def _initialise_data(instance: ModuleInstance, ast: AST) -> None:
                 f"{length} bytes at {offset}, the memory has {memory.byte_size}",
             )
         ctypes.memmove(memory.base + offset, start + segment.start, length)
-
-
-__all__ = ["Executor", "Mapping", "Global"]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from . import convert
 from .errors import ErrCode, Terminate, WasmEdgeError, closed_error
-from .marshal import Caller, make_callback, make_caller
+from .marshal import Caller, make_callback
 from .native.host_stubs import host_stubs
-from .native.layout import STATUS_HOST_FAILED, FunctionRecord, HostContext, SLOT_BYTES
+from .native.layout import SLOT_BYTES, STATUS_HOST_FAILED, FunctionRecord, HostContext
 from .types import FunctionType
 
 if TYPE_CHECKING:
@@ -233,9 +233,7 @@ class HostLink:
         context.status = STATUS_HOST_FAILED
         context.returned = core.support.host_returned
         (code,) = host_stubs([kind])
-        self._record = FunctionRecord(
-            code, ctypes.addressof(context), self._type_number.number, 0
-        )
+        self._record = FunctionRecord(code, ctypes.addressof(context), self._type_number.number, 0)
         self.record_address = ctypes.addressof(self._record)
         core.links[self.record_address] = self
 

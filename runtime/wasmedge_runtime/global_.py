@@ -66,13 +66,14 @@ class Global:
             return
         if self._core is not None:
             raise WasmEdgeError(
-                ErrCode.WrongInstanceAddress, "wrong instance address: this global belongs to "
-                "another Store; create one Global for each Store"
+                ErrCode.WrongInstanceAddress,
+                "wrong instance address: this global belongs to "
+                "another Store; create one Global for each Store",
             )
         self._core = core
         if self._type.val_type == ValType.EXTERNREF:
             core.extern_holders.add(self)
-        if self._type.val_type in tuple(RefType):
+        if self._type.val_type not in convert.ENCODERS:
             pending, self._pending = self._pending, None
             self._set(pending)
 

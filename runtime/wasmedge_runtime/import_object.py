@@ -59,7 +59,7 @@ class ImportObject:
         Raises:
             WasmEdgeError: it belongs to a module instance; `Executor.register_instance` shares one.
         """
-        if isinstance(function, Function) and function._instance is not None:
+        if getattr(function, "_instance", None) is not None:
             raise WasmEdgeError(
                 ErrCode.WrongInstanceAddress,
                 "wrong instance address: this function belongs to a module; "

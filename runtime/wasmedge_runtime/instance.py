@@ -10,8 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .core import StoreCore, type_number
-from .errors import closed_error
-from .function import Function, HostLink
+from .function import Function
 from .global_ import Global
 from .marshal import Caller, make_caller
 from .memory import Memory
@@ -290,6 +289,3 @@ def _keep(instance: weakref.ref[ModuleInstance], owner: Any) -> None:
     found = instance()
     if found is not None:
         found.keep(owner)
-
-
-__all__ = ["Exports", "Extern", "HostLink", "Imports", "ModuleInstance", "closed_error"]

@@ -57,7 +57,7 @@ def _encode(kind: int, name: str, position: str, keeper: str) -> list[str]:
         ]
     if kind == _I64:
         return [
-            f"if type({name}) is not int or not -0x8000000000000000 <= {name} <= 0xFFFFFFFFFFFFFFFF:",
+            f"if type({name}) is not int or not -1 << 63 <= {name} < 1 << 64:",
             f"    {name} = to_bits({name}, {kind}, {position})",
             f"{name} &= 0xFFFFFFFFFFFFFFFF",
         ]
@@ -118,7 +118,7 @@ def _caller_factory(kind: FunctionType) -> Callable[..., Any]:
         body = ["try:", *("    " + line for line in body), "finally:", "    swept(activation)"]
     spread = f"({', '.join(arguments)},)" if arguments else "()"
     source = (
-        "def make(core, lock, buffer, address, enter, settle, pack, unpack, keeper, activation,\n"
+        "def make(lock, buffer, address, enter, settle, pack, unpack, keeper, activation,\n"
         "         to_bits, from_bits, to_handle, from_handle, swept, wrong_count, Terminate, V128):\n"
         "    def call(*args):\n"
         "        try:\n"
@@ -127,9 +127,7 @@ def _caller_factory(kind: FunctionType) -> Callable[..., Any]:
         "            raise wrong_count(len(args)) from None\n"
         + _indent(encode, 2)
         + "        try:\n"
-        "            with lock:\n"
-        + _indent(body, 4)
-        + "        except Terminate:\n"
+        "            with lock:\n" + _indent(body, 4) + "        except Terminate:\n"
         "            if activation.depth: raise\n"
         "            return []\n"
         f"        return [{', '.join(f'r{i}' for i in range(len(returns)))}]\n"
@@ -140,7 +138,7 @@ def _caller_factory(kind: FunctionType) -> Callable[..., Any]:
 
 def _compile(source: str) -> Callable[..., Any]:
     namespace: dict[str, Any] = {}
-    exec(compile(source, "<wasmedge call>", "exec"), namespace)  # noqa: S102  # our own text
+    exec(compile(source, "<wasmedge call>", "exec"), namespace)  # our own text
     make: Callable[..., Any] = namespace["make"]
     return make
 
@@ -198,7 +196,6 @@ def make_caller(
 
         enter = enter_measured
     caller: Caller = _caller_factory(kind)(
-        core,
         core.lock,
         buffer,
         address,
@@ -242,8 +239,9 @@ def _callback_factory(kind: FunctionType) -> Callable[..., Any]:
     if returns:
         give.append(f"pack(slots, 0, {', '.join(_names(returns, 'r'))})")
     source = (
-        "def make(core, body, data, cost, slots, status, pack, unpack, keeper, activation, memory_of,\n"
-        "         to_bits, from_bits, to_handle, from_handle, sequence_of_results, V128):\n"
+        "def make(core, body, data, cost, slots, status, pack, unpack, keeper, activation,\n"
+        "         memory_of, to_bits, from_bits, to_handle, from_handle, sequence_of_results,\n"
+        "         V128):\n"
         "    def callback():\n"
         "        try:\n"
         "            if core.metering: core.enter_host(cost)\n"

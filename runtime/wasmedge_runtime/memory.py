@@ -74,8 +74,9 @@ class Memory:
             return
         if self._core is not None:
             raise WasmEdgeError(
-                ErrCode.WrongInstanceAddress, "wrong instance address: this memory belongs to "
-                "another Store; create one Memory for each Store"
+                ErrCode.WrongInstanceAddress,
+                "wrong instance address: this memory belongs to "
+                "another Store; create one Memory for each Store",
             )
         self._core = core
         core.add_memory(self)
@@ -127,7 +128,9 @@ class Memory:
         source = memoryview(data).cast("B")
         if length is not None:
             if not 0 <= length <= len(source):
-                raise ValueError(f"length {length} is outside the data, which has {len(source)} bytes")
+                raise ValueError(
+                    f"length {length} is outside the data, which has {len(source)} bytes"
+                )
             source = source[:length]
         self._check_range(offset, len(source))
         if source:

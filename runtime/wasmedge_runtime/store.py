@@ -60,7 +60,9 @@ class Store:
 
     # Finding.
 
-    def _find(self, exports: Mapping[str, Extern] | None, name: str, kind: type[_Kind]) -> _Kind | None:
+    def _find(
+        self, exports: Mapping[str, Extern] | None, name: str, kind: type[_Kind]
+    ) -> _Kind | None:
         if exports is None:
             return None
         found = exports.get(name)

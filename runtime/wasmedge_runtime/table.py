@@ -52,7 +52,7 @@ class Table:
         self._type = table_type
         self._record = TableRecord(self._reservation.base, limit.min, most, committed)
         self._core: StoreCore | None = None
-        self._pending: dict[int, Any] = {}
+        self._pending: dict[int, FuncRef | ExternRef | None] = {}
         self._keepers: set[Any] = set()
         self._closed = False
         self._borrowed = False
@@ -71,8 +71,9 @@ class Table:
             return
         if self._core is not None:
             raise WasmEdgeError(
-                ErrCode.WrongInstanceAddress, "wrong instance address: this table belongs to "
-                "another Store; create one Table for each Store"
+                ErrCode.WrongInstanceAddress,
+                "wrong instance address: this table belongs to "
+                "another Store; create one Table for each Store",
             )
         self._core = core
         if self._type.ref_type == RefType.EXTERNREF:
@@ -112,7 +113,7 @@ class Table:
         """
         self._check_index(index)
         if self._core is None:
-            return _as_reference(self._pending.get(index), self._type.ref_type)
+            return self._pending.get(index)
         with self._core.lock:
             handle = ctypes.c_uint64.from_address(self.base + index * _ELEMENT_BYTES).value
             return self._core.from_handle(handle, self._type.ref_type)

@@ -1,7 +1,7 @@
 """Calls, and the LLVM functions around them: thunks for Python, stubs for host functions.
 
 Specification 4.4.8 (call, call_indirect) and 4.4.10. A wasm function takes its vmctx and its
-parameters in registers (`tailcc`); one result comes back by value, more through the activation.
+parameters by LLVM's C convention; one result comes back by value, more through the activation.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _call(t: FunctionTranslator, kind: FunctionType, code: str, context: str) ->
     operands = t.stack[len(t.stack) - count :]
     del t.stack[len(t.stack) - count :]
     typed = [f"{IR_TYPE[p]} {o}" for p, o in zip(kind.parameters, operands, strict=True)]
-    instruction = f"call tailcc {result_type(kind)} {code}({', '.join([f'ptr {context}', *typed])})"
+    instruction = f"call {result_type(kind)} {code}({', '.join([f'ptr {context}', *typed])})"
     t.has_calls = True
     if len(kind.returns) == 1:
         results = [t.value(instruction)]
@@ -111,7 +111,7 @@ def thunk(name: str, kind: FunctionType) -> str:
         lines.append(f"%p{i} = getelementptr i8, ptr %slots, i64 {i * SLOT_BYTES}")
         lines.append(f"%a{i} = load {IR_TYPE[code]}, ptr %p{i}, align 8")
         arguments.append(f"{IR_TYPE[code]} %a{i}")
-    call = f"call tailcc {result_type(kind)} %code({', '.join(arguments)})"
+    call = f"call {result_type(kind)} %code({', '.join(arguments)})"
     if len(kind.returns) == 1:
         lines.append(f"%r = {call}")
         lines.append(f"store {IR_TYPE[kind.returns[0]]} %r, ptr %slots, align 8")
@@ -122,12 +122,7 @@ def thunk(name: str, kind: FunctionType) -> str:
             lines.append("%act = load ptr, ptr %c")
             lines.append(f"%results.p = getelementptr i8, ptr %act, i64 {offset}")
             lines.append("%results = load ptr, ptr %results.p")
-            size = len(kind.returns) * SLOT_BYTES
-            lines.append(
-                f"call void @llvm.memcpy.inline.p0.p0.i64(ptr %slots, ptr %results, i64 {size}, i1 0)"
-                if size <= 256
-                else _copy_loop(len(kind.returns))
-            )
+            lines.append(_copy_loop(len(kind.returns)))
     return "\n".join([*lines, "ret void", "}\n"])
 
 
@@ -157,8 +152,7 @@ def host_stub(name: str, kind: FunctionType) -> str:
 
     parameters = [f"{IR_TYPE[code]} %a{i}" for i, code in enumerate(kind.parameters)]
     lines = [
-        f"define hidden tailcc {result_type(kind)} @{name}({', '.join(['ptr %host', *parameters])})"
-        " #1 {",
+        f"define hidden {result_type(kind)} @{name}({', '.join(['ptr %host', *parameters])}) #1 {{",
         f"%slots.p = {field('slots')}",
         "%slots = load ptr, ptr %slots.p",
     ]

@@ -11,9 +11,7 @@ _BLOCK, _LOOP, _IF, _ELSE = 0x02, 0x03, 0x04, 0x05
 _FUNCTION = 0
 
 
-def _block_type(
-    t: FunctionTranslator, pos: int
-) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+def _block_type(t: FunctionTranslator, pos: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     number, pos = immediates.signed(t.ast.data, pos)
     if number >= 0:
         kind = t.ast.types[number]

@@ -144,7 +144,9 @@ class FunctionTranslator:
 
     def activation_field(self, field: str) -> str:
         offset = Activation.offset(field)
-        return self.prepare(f"%act.{field}", f"getelementptr i8, ptr {self.activation()}, i64 {offset}")
+        return self.prepare(
+            f"%act.{field}", f"getelementptr i8, ptr {self.activation()}, i64 {offset}"
+        )
 
     def field(self, pointer: str, offset: int) -> str:
         """The address of a field of a record."""
@@ -214,7 +216,9 @@ class FunctionTranslator:
         variant = self.module.variant
         if variant.counting:
             count = self.value("load i64, ptr %count")
-            self.out.append(f"store volatile i64 {count}, ptr {self.activation_field('instructions')}")
+            self.out.append(
+                f"store volatile i64 {count}, ptr {self.activation_field('instructions')}"
+            )
         if variant.gas:
             gas = self.value("load i64, ptr %gas")
             self.out.append(f"store volatile i64 {gas}, ptr {self.activation_field('gas')}")
@@ -320,7 +324,7 @@ class FunctionTranslator:
                     narrow, operand = operand, f"%v{len(out)}"
                     emit(f"{operand} = {b % narrow}")
                 stack[-1] = operand
-            elif kind == LOCAL_SET or kind == LOCAL_TEE:
+            elif kind in (LOCAL_SET, LOCAL_TEE):
                 index = data[pos]
                 pos += 1
                 if index >= 0x80:
@@ -416,8 +420,8 @@ class FunctionTranslator:
         parameters = [f"{IR_TYPE[t]} %p{i}" for i, t in enumerate(self.type.parameters)]
         linkage = "hidden" if self.module.is_referenced(self.index) else "internal"
         lines = [
-            f"define {linkage} tailcc {self.result_type} @f{self.index}"
-            f"({', '.join(['ptr %c', *parameters])}) #0 section \".guest\" {{",
+            f"define {linkage} {self.result_type} @f{self.index}"
+            f'({", ".join(["ptr %c", *parameters])}) #0 section ".guest" {{',
             "entry:",
         ]
         slots = 0

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..opcodes import BY_OPCODE, INSTRUCTIONS
-from . import immediates, vector
+from . import vector
 from .function import FunctionTranslator
 from .rules import emits
 
@@ -48,9 +48,7 @@ def _address(t: FunctionTranslator, code: int, pos: int, operand: str) -> tuple[
 
 
 _LOADS = [
-    row.name
-    for row in INSTRUCTIONS
-    if row.immediates == "memarg" and row.name in vector.SEQUENCES
+    row.name for row in INSTRUCTIONS if row.immediates == "memarg" and row.name in vector.SEQUENCES
 ]
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..module import AST
 from ..native.layout import HELPERS
+from ..native.support_ir import ATTRIBUTES
 from ..types import FunctionType
 from . import numeric
 from .calls import host_stub, thunk
@@ -36,9 +37,9 @@ unreachable
 # disable-tail-calls: otherwise LLVM turns runaway recursion into an endless loop.
 # probe-stack: a large frame touches each of its pages in order, so it cannot step over the guard.
 _ATTRIBUTES = f"""
-attributes #0 = {{ nounwind "frame-pointer"="all" "disable-tail-calls"="true" "probe-stack"="inline-asm" }}
-attributes #1 = {{ nounwind "frame-pointer"="all" "disable-tail-calls"="true" }}
-attributes #2 = {{ cold noinline noreturn nounwind "frame-pointer"="all" }}
+attributes #0 = {{ {ATTRIBUTES} "probe-stack"="inline-asm" }}
+attributes #1 = {{ {ATTRIBUTES} }}
+attributes #2 = {{ {ATTRIBUTES} cold noinline noreturn }}
 !0 = !{{}}
 !1 = !{{!"{_STACK_POINTER.get(platform.machine(), "sp")}"}}
 !2 = !{{!"branch_weights", i32 1, i32 1048575}}

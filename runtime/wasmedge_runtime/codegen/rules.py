@@ -115,7 +115,7 @@ def make_rules() -> dict[int, Rule]:
     }
     rules: dict[int, Rule] = {}
     for row in INSTRUCTIONS:
-        if row.name in _EMITTERS and row.name != "select" or row.opcode in (0x1B, 0x1C):
+        if (row.name in _EMITTERS and row.name != "select") or row.opcode in (0x1B, 0x1C):
             rule: Rule = (EMIT, _EMITTERS[row.name], None, None)
         elif row.name in regular:
             rule = regular[row.name]

@@ -19,10 +19,10 @@ _REGION_SIZES = (1 << 30, 1 << 28, 1 << 26)
 """Bytes for guest code, the first that the system grants; half as much follows for the rest."""
 
 _IS_X86 = platform.machine() in ("x86_64", "AMD64")
+_FLOAT_FUNCTIONS = ("floor", "ceil", "trunc", "rint", "nearbyint", "roundeven", "fma", "sqrt")
 _ALLOWED_EXTERNALS = frozenset(
     # What LLVM may call for operations that the processor lacks, or for copies.
-    "memcpy memmove memset floor floorf ceil ceilf trunc truncf rint rintf nearbyint nearbyintf "
-    "roundeven roundevenf fma fmaf fmod fmodf sqrt sqrtf fmin fminf fmax fmaxf".split()
+    ("memcpy", "memmove", "memset", *_FLOAT_FUNCTIONS, *(f"{name}f" for name in _FLOAT_FUNCTIONS))
 )
 
 
@@ -101,8 +101,7 @@ class CodeRegion:
             if name not in _ALLOWED_EXTERNALS and name not in trusted_externals:
                 raise elf.ObjectError(f"code refers to {name!r}, which is not allowed")
         if any(s.writable for s in obj.sections.values()) and not trusted_externals:
-            if any(s.writable and s.name != ".data.rel.ro" for s in obj.sections.values()):
-                raise elf.ObjectError("code with writable data is not allowed")
+            raise elf.ObjectError("code with writable data is not allowed")
         groups: dict[tuple[bool, bool], list[elf.Section]] = {}
         for section in obj.sections.values():
             groups.setdefault((section.is_guest, section.writable), []).append(section)
@@ -128,9 +127,7 @@ class CodeRegion:
                     section.address += block.start
                 if not guest and not writable:
                     stub_start = block.start + stub_offset
-        externals = {
-            name: stub_start + index * elf.STUB_BYTES for index, name in enumerate(stubs)
-        }
+        externals = {name: stub_start + index * elf.STUB_BYTES for index, name in enumerate(stubs)}
         images = obj.link(externals)
         for block in blocks:
             protection = libc.PROT_READ | libc.PROT_WRITE

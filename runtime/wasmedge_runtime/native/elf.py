@@ -11,7 +11,7 @@ Section numbers follow the System V ABI; relocation numbers its x86-64 and the A
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -242,11 +242,8 @@ def _apply_aarch64(image: bytearray, offset: int, kind: int, target: int, place:
 
 
 def jump_stub(machine_is_x86: bool, target: int) -> bytes:
-    """Code that jumps to any address: `jmp [rip]` with the address behind it, or its AArch64 twin."""
+    """Code that jumps to any address, which lies behind it."""
     if machine_is_x86:
         return b"\xff\x25\0\0\0\0" + target.to_bytes(8, "little") + b"\xcc\xcc"
     # ldr x16, #8; br x16; address
     return b"\x50\0\0\x58\0\x02\x1f\xd6" + target.to_bytes(8, "little")
-
-
-StubWriter = Callable[[str], int]

@@ -38,7 +38,7 @@ def _error(call: str) -> OSError:
 
 
 def reserve(size: int) -> int:
-    """Reserve `size` bytes of address space that cannot be accessed yet; OSError when there is none."""
+    """Reserve `size` bytes of address space without access; OSError when there is none."""
     flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE
     address = _mmap(None, size, PROT_NONE, flags, -1, 0)
     if address is None or address == _MAP_FAILED:

@@ -97,7 +97,7 @@ class Support:
         self.check_handlers()
 
     def prepare_thread(self) -> None:
-        """Make the calling thread ready for guest code: its stack limit, and a stack for signals."""
+        """Give the calling thread a stack limit for guest code, and a stack for signals."""
         low, size = self._stack_of_this_thread()
         record_bytes = ctypes.sizeof(ThreadRecord)
         malloc = self._libc.malloc

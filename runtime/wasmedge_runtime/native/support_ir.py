@@ -17,8 +17,17 @@ import re
 
 from ..errors import ErrCode
 from . import layout
-from .layout import Activation, CallDescriptor, FunctionRecord, HostContext, MemoryRecord
-from .layout import MemoryRange, Segment, TableRecord, ThreadRecord
+from .layout import (
+    Activation,
+    CallDescriptor,
+    FunctionRecord,
+    HostContext,
+    MemoryRange,
+    MemoryRecord,
+    Segment,
+    TableRecord,
+    ThreadRecord,
+)
 
 ATTRIBUTES = 'nounwind "frame-pointer"="all" "disable-tail-calls"="true"'
 
@@ -159,6 +168,7 @@ done:
 
 _TRAPS = """
 ; Records where a trap happened: the return addresses on the frame-pointer chain below the entry.
+; All of them lie behind the instruction in question, that of the trap (%pc) too.
 define internal void @record_frames(ptr %act, i64 %pc, ptr %frame) ATTRIBUTES {
 entry:
   %p.frames = &act.frames(%act)
@@ -294,7 +304,8 @@ known:
 ; Hands a signal to the handler that was installed before ours. A default action is restored, and
 ; happens when the instruction faults again. A previous handler that raises the signal anew (as
 ; faulthandler does) finds itself here a second time: then the default action takes over.
-define internal void @chain(i32 %signal, ptr %info, ptr %context, i64 %which, i1 %fault) ATTRIBUTES {
+define internal void @chain(
+    i32 %signal, ptr %info, ptr %context, i64 %which, i1 %fault) ATTRIBUTES {
   %previous = getelementptr [4 x [152 x i8]], ptr @previous_actions, i64 0, i64 %which
   %handler = load i64, ptr %previous
   %is.default = icmp ult i64 %handler, 2
@@ -385,7 +396,8 @@ hit:
   %code = phi i32 [ STACK_OVERFLOW, %stack ], [ MEMORY_OUT_OF_BOUNDS, %memory ]
   %p.fp = getelementptr i8, ptr %context, i64 CONTEXT_FP
   %fp = load ptr, ptr %p.fp
-  call void @record_frames(ptr %act, i64 %pc, ptr %fp)
+  %after = add i64 %pc, 1
+  call void @record_frames(ptr %act, i64 %after, ptr %fp)
   call void @unwind(ptr %act, i32 %code)
   unreachable
 other:
@@ -453,7 +465,8 @@ define internal void @stop_guest(ptr %act, ptr %context) ATTRIBUTES {
 stop:
   %p.fp = getelementptr i8, ptr %context, i64 CONTEXT_FP
   %fp = load ptr, ptr %p.fp
-  call void @record_frames(ptr %act, i64 %pc, ptr %fp)
+  %after = add i64 %pc, 1
+  call void @record_frames(ptr %act, i64 %after, ptr %fp)
   call void @unwind(ptr %act, i32 INTERRUPTED)
   unreachable
 elsewhere:
@@ -566,7 +579,8 @@ out:
   ret void
 }
 
-define void @memory_copy(ptr %act, ptr %to, i64 %to.at, ptr %from, i64 %from.at, i64 %n) ATTRIBUTES {
+define void @memory_copy(
+    ptr %act, ptr %to, i64 %to.at, ptr %from, i64 %from.at, i64 %n) ATTRIBUTES {
   %p.to.bytes = &memory.bytes(%to)
   %to.bytes = load volatile i64, ptr %p.to.bytes
   %p.from.bytes = &memory.bytes(%from)
@@ -583,7 +597,8 @@ define void @memory_copy(ptr %act, ptr %to, i64 %to.at, ptr %from, i64 %from.at,
   ret void
 }
 
-define void @memory_init(ptr %act, ptr %memory, i64 %at, ptr %segment, i64 %from, i64 %n) ATTRIBUTES {
+define void @memory_init(
+    ptr %act, ptr %memory, i64 %at, ptr %segment, i64 %from, i64 %n) ATTRIBUTES {
   %p.length = &segment.length(%segment)
   %length = load i64, ptr %p.length
   %p.bytes = &memory.bytes(%memory)
