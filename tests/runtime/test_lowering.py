@@ -249,12 +249,13 @@ def _identities(lowering: Lowering) -> list[str]:
     add(("f64.const", "inf"), ("f64.min", "%p0", "%s0"))
     add(("f64.const", "-inf"), ("f64.max", "%s0", "%p0"))
     add(("f64.min", "%p0", "%p0"))
-    for ones in (f"<i64 {1023 << 52}, i64 {1023 << 52}>", "zeroinitializer"):
+    for lane in (1023 << 52, 0, 1 << 63, 2047 << 52):
+        known = f"<i64 {lane}, i64 {lane}>"
         for operator in ("add", "sub", "mul", "div", "min", "max"):
             splat = ("f64x2.splat", "%p0")
             extract = ("f64x2.extract_lane", "%s1", "0")
-            add(splat, (f"f64x2.{operator}", "%s0", ones), extract)
-            add(splat, (f"f64x2.{operator}", ones, "%s0"), extract)
+            add(splat, (f"f64x2.{operator}", "%s0", known), extract)
+            add(splat, (f"f64x2.{operator}", known, "%s0"), extract)
     return names
 
 

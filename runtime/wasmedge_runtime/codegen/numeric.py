@@ -251,7 +251,8 @@ def _extremes(name: str, ir_type: str, machine: str) -> dict[str, str]:
             br i1 %nan, label %quiet, label %equal
             quiet:
             %a.value = {fence(ir_type, "%a")}
-            %sum = fadd {ir_type} %a.value, %b
+            %b.value = {fence(ir_type, "%b")}
+            %sum = fadd {ir_type} %a.value, %b.value
             ret {ir_type} %sum
             equal:
             %a.bits = bitcast {ir_type} %a to {integer}

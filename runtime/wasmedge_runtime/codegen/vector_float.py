@@ -88,8 +88,9 @@ def _extremes(name: str, shape: Shape, machine: str) -> dict[str, str]:
                 %joined = {zeros} {bits} %x_bits, %y_bits
                 %ordered = bitcast {bits} %joined to {vector}
                 %nan = fcmp uno {vector} %a, %b
-                %opaque = {fence(vector, "%a")}
-                %sum = fadd {vector} %opaque, %b
+                %a_opaque = {fence(vector, "%a")}
+                %b_opaque = {fence(vector, "%b")}
+                %sum = fadd {vector} %a_opaque, %b_opaque
                 %value = select <{shape.number} x i1> %nan, {vector} %sum, {vector} %ordered"""
         found[f"{name}.{operator}"] = lanewise(2, shape, body)
     return found
