@@ -476,9 +476,6 @@ class Decoder:
 
 # --- Values -------------------------------------------------------------------------------------
 
-# What goes through as it is. bool counts as 0 and 1, as everywhere in Python.
-_PLAIN = frozenset({int, float, bool, type(None)})
-
 
 def to_wire(values: Iterable[Any]) -> tuple[Value, ...]:
     """Turn arguments or results into what travels.
@@ -493,7 +490,7 @@ def to_wire(values: Iterable[Any]) -> tuple[Value, ...]:
         raise WasmEdgeError(
             ErrCode.FuncSigMismatch, f"function signature mismatch: {len(values)} values in a call"
         )
-    if _PLAIN.issuperset(map(type, values)):
+    if _SCALARS.issuperset(map(type, values)):
         wire = values
     else:
         wire = tuple([_value_to_wire(value) for value in values])
@@ -504,7 +501,7 @@ def to_wire(values: Iterable[Any]) -> tuple[Value, ...]:
 
 
 def _value_to_wire(value: Any) -> Value:
-    if type(value) in _PLAIN:
+    if type(value) in _SCALARS:
         return value  # type: ignore[no-any-return]
     if isinstance(value, V128):
         return bytes(value)

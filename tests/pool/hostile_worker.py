@@ -1,0 +1,131 @@
+"""Workers that lie: each function here is a worker's program that breaks one rule.
+
+Their process and wires are the real ones; what they send is not.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+
+import msgpack
+
+from wasmedge_pool.protocol import CONTROL, MAX_MESSAGE, SKIPPED, VERSION, Items, Ready, encode
+
+# CreateVM has number 1, and is not answered by these.
+
+
+def _begin(data: int) -> socket.socket:
+    """Behave until the first request has come."""
+    wire = socket.socket(fileno=data)
+    wire.recv(65536)
+    wire.sendall(encode(Ready(VERSION, os.getpid())))
+    wire.recv(65536)
+    return wire
+
+
+def _frame(body: object) -> bytes:
+    packed: bytes = msgpack.packb(body)
+    return struct.pack(">I", len(packed)) + packed
+
+
+def _send_and_wait(data: int, frame: bytes) -> None:
+    _begin(data).sendall(frame)
+    time.sleep(60)
+
+
+def garbage(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, bytes(range(256)) * 1000)
+
+
+def oversized(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, struct.pack(">I", MAX_MESSAGE + 1))
+
+
+def a_map(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, _frame([33, 1, 0, [{}]]))
+
+
+def nested(data: int, control: socket.socket, page: int | None) -> None:
+    deep: list[object] = []
+    for _ in range(400):
+        deep = [deep]
+    _send_and_wait(data, _frame([33, 1, 0, deep]))
+
+
+def wrong_types(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, _frame([33, 1, 0, ["text"]]))
+
+
+def unknown_number(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, _frame([33, 77, 0, []]))
+
+
+def answered_twice(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, _frame([33, 1, 0, []]) * 2)
+
+
+def unknown_state(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, _frame([33, 1, 9, []]))
+
+
+def no_error(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, _frame([35, 1, 0, ["trap", 0xFFFF, None, None, [], []]]))
+
+
+def ready_again(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, encode(Ready(VERSION, os.getpid())))
+
+
+def unasked_items(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, encode(Items(1, ())))
+
+
+def other_logger(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, _frame([36, "root", 50, "from the guest"]))
+
+
+def control_nonsense(data: int, control: socket.socket, page: int | None) -> None:
+    _begin(data)
+    control.send(b"what?")
+    time.sleep(60)
+
+
+def unasked_skip(data: int, control: socket.socket, page: int | None) -> None:
+    _begin(data)
+    control.send(CONTROL.pack(SKIPPED, 1))
+    time.sleep(60)
+
+
+def endless_items(data: int, control: socket.socket, page: int | None) -> None:
+    wire = _begin(data)
+    wire.sendall(_frame([33, 1, 0, []]))  # the list has been asked for, right behind
+    frame = encode(Items(2, (("", b"", b""),) * 4096))
+    while True:
+        wire.sendall(frame)
+
+
+def other_version(data: int, control: socket.socket, page: int | None) -> None:
+    wire = socket.socket(fileno=data)
+    wire.sendall(encode(Ready(VERSION + 1, os.getpid())))
+    time.sleep(60)
+
+
+def silent(data: int, control: socket.socket, page: int | None) -> None:
+    time.sleep(60)
+
+
+def fails_to_start(data: int, control: socket.socket, page: int | None) -> None:
+    raise RuntimeError("no engine here")
+
+
+def shrinks_the_page(data: int, control: socket.socket, page: int | None) -> None:
+    assert page is not None
+    wire = _begin(data)
+    try:
+        os.ftruncate(page, 0)
+    except PermissionError:
+        os._exit(42)
+    wire.close()

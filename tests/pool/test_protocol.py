@@ -1,0 +1,293 @@
+"""The protocol: what goes through, and what is refused before it costs anything."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import struct
+import tracemalloc
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wasmedge_pool import protocol
+from wasmedge_pool.protocol import (
+    CHUNK,
+    MAX_ARRAY,
+    MAX_MESSAGE,
+    Call,
+    Chunk,
+    Cleanup,
+    CreateVM,
+    Decoder,
+    Failure,
+    GetFunctionList,
+    GetFunctionType,
+    Hello,
+    Instantiate,
+    Items,
+    Load,
+    Log,
+    Message,
+    ProtocolError,
+    Ready,
+    Register,
+    Result,
+    Run,
+    Validate,
+    address,
+    chunks,
+    encode,
+    from_wire,
+    microseconds,
+    to_wire,
+)
+from wasmedge_runtime.errors import ErrCode, WasmEdgeError
+from wasmedge_runtime.values import I32, V128, ExternRef, FuncRef
+
+FROM_PARENT: list[Message] = [
+    Hello(1, 40),
+    Chunk(0, b"\0asm"),
+    CreateVM(1, 1, ((0, 1), (), 65536), 0),
+    Load(1, 1, b"/a/module.wasm"),
+    Load(1, 1, None),
+    Register(1, 1, "math", None),
+    Validate(1, 1),
+    Instantiate(1, 1),
+    Cleanup(1, 1),
+    Call(2**64 - 1, 1, None, "fib", (21, -1, 2.5, bytes(16), None), 1_000_000),
+    Call(1, 1, "math", "añadir", (), None),
+    Run(1, 1, b"/a", "fib", (1,), None),
+    GetFunctionList(1, 1),
+    GetFunctionType(1, 1, None, "fib"),
+]
+FROM_WORKER: list[Message] = [
+    Ready(1, 4711),
+    Result(1, 3, (17711, -0.0, bytes(16), None)),
+    Items(1, (("fib", b"\x7f", b"\x7f"),)),
+    Failure(1, 0, ("trap", 0x89, None, None, (), ())),
+    Log("wasmedge", 10, "text"),
+]
+
+
+def _name(message: Message) -> str:
+    return type(message).__name__
+
+
+def _frame(body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + body
+
+
+@pytest.mark.parametrize("message", FROM_PARENT, ids=_name)
+def test_the_worker_understands_the_parent(message: Message) -> None:
+    assert Decoder(from_worker=False).feed(encode(message)) == [message]
+
+
+@pytest.mark.parametrize("message", FROM_WORKER, ids=_name)
+def test_the_parent_understands_the_worker(message: Message) -> None:
+    assert Decoder(from_worker=True).feed(encode(message)) == [message]
+
+
+def test_these_are_all_messages() -> None:
+    assert {type(message) for message in FROM_PARENT + FROM_WORKER} == set(protocol._TAGS)
+
+
+@pytest.mark.parametrize("message", FROM_PARENT, ids=_name)
+def test_the_parent_refuses_the_parents_messages(message: Message) -> None:
+    with pytest.raises(ProtocolError, match="unknown tag"):
+        Decoder(from_worker=True).feed(encode(message))
+
+
+def test_frames_may_come_in_pieces_of_any_size() -> None:
+    wire = b"".join(map(encode, FROM_WORKER))
+    for size in (1, 3, 7, len(wire)):
+        decoder = Decoder(from_worker=True)
+        messages = []
+        for start in range(0, len(wire), size):
+            messages += decoder.feed(wire[start : start + size])
+        assert messages == FROM_WORKER
+
+
+def test_a_request_gets_its_number_when_it_is_sent() -> None:
+    frame = encode(Call(0, 1, None, "fib", (21,), None))
+    for number in (1, 127, 128, 2**32, 2**64 - 1):
+        [message] = Decoder(from_worker=False).feed(address(frame, number))
+        assert message == Call(number, 1, None, "fib", (21,), None)
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK, CHUNK + 1, 5 * CHUNK])
+def test_bulk_data_travels_in_chunks(size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    received = b""
+    for frame in chunks(data[:size]):
+        assert len(frame) < CHUNK + 100
+        [chunk] = Decoder(from_worker=False).feed(frame)
+        assert isinstance(chunk, Chunk)
+        assert chunk.offset == len(received)
+        received += chunk.data
+    assert received == data[:size]
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "cannot be decoded"),
+        (b"\xc1", "cannot be decoded"),
+        (msgpack.packb([33, 1, 0, []])[:-1], "cannot be decoded"),
+        (msgpack.packb([33, 1, 0, []]) + b"\0", "behind its end"),
+        (msgpack.packb({}), "maps"),
+        (msgpack.packb([33, 1, 0, [{}]]), "maps"),
+        (msgpack.packb([33, 1, 0, {"a": 1}]), "max_map_len"),
+        (msgpack.packb([33, 1, 0, msgpack.ExtType(5, b"")]), "extension types"),
+        (msgpack.packb([33, 1, 0, msgpack.ExtType(5, b"x")]), "max_ext_len"),
+        (msgpack.packb([33, 1, 0, msgpack.Timestamp(0)]), "max_ext_len"),
+        (msgpack.packb([33, 1, 0, [0] * (MAX_ARRAY + 1)]), "max_array_len"),
+        (b"\x91" * 5000, "cannot be decoded"),
+        (b"\x94\x21\x01\x00\xc4\xff", "cannot be decoded"),
+        (msgpack.packb([33, 1, 0, ["\udc80".encode("utf-8", "surrogatepass")]]), "values is wrong"),
+        (b"\x94\x21\x01\x00\xa1\xff", "cannot be decoded"),
+        (msgpack.packb(33), "not a tagged array"),
+        (msgpack.packb([]), "not a tagged array"),
+        (msgpack.packb(["33"]), "not a tagged array"),
+        (msgpack.packb([True]), "not a tagged array"),
+        (msgpack.packb([77]), "unknown tag 77"),
+        (msgpack.packb([33, 1, 0]), "a Result with 2 fields"),
+        (msgpack.packb([33, 1, 0, [], 0]), "a Result with 4 fields"),
+        (msgpack.packb([33, -1, 0, []]), "Result whose id is wrong"),
+        (msgpack.packb([33, True, 0, []]), "Result whose id is wrong"),
+        (msgpack.packb([33, 1, 0, 5]), "Result whose values is wrong"),
+        (msgpack.packb([33, 1, 0, [[]]]), "Result whose values is wrong"),
+        (msgpack.packb([33, 1, 0, [True]]), "Result whose values is wrong"),
+        (msgpack.packb([33, 1, 0, [b"fifteen bytes.."]]), "Result whose values is wrong"),
+        (msgpack.packb([34, 1, [["f", b"\x7f", b"\x00"]]]), "Items whose items is wrong"),
+        (msgpack.packb([34, 1, [["f", b"\x7f"]]]), "Items whose items is wrong"),
+        (msgpack.packb([36, b"wasmedge", 10, "text"]), "Log whose logger is wrong"),
+    ],
+)
+def test_what_is_not_a_message_is_refused(body: bytes, why: str) -> None:
+    with pytest.raises(ProtocolError, match=why):
+        Decoder(from_worker=True).feed(_frame(body))
+
+
+def test_an_oversized_frame_is_refused_by_its_length() -> None:
+    with pytest.raises(ProtocolError, match="the limit is"):
+        Decoder(from_worker=True).feed(struct.pack(">I", MAX_MESSAGE + 1))
+
+
+def test_an_oversized_message_is_not_sent() -> None:
+    with pytest.raises(ValueError, match="too long to send"):
+        encode(Call(0, 1, None, "x" * MAX_MESSAGE, (), None))
+
+
+@pytest.mark.parametrize(
+    "unit", [b"\x90", b"\x80", b"\x91\xc0", b"\xdc\x10\x00", b"\xcd\xff\xff", b"\xa2ab"]
+)
+def test_a_hostile_frame_costs_little_memory(unit: bytes) -> None:
+    """1 MiB of the smallest objects, or of arrays that claim to be long."""
+    rows = MAX_MESSAGE // (len(unit) * 2000) - 1
+    inner = b"\xdc" + struct.pack(">H", 2000) + unit * 2000
+    frame = _frame(b"\xdc" + struct.pack(">H", min(rows, 4000)) + inner * min(rows, 4000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolError):
+            Decoder(from_worker=True).feed(frame)
+        assert tracemalloc.get_traced_memory()[1] < 64 * MAX_MESSAGE
+    finally:
+        tracemalloc.stop()
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_messages_or_refused(data: bytes) -> None:
+    for from_worker in (True, False):
+        for wire in (data, _frame(data), _frame(b"\x94\x21\x01\x00" + data)):
+            with contextlib.suppress(ProtocolError):
+                Decoder(from_worker=from_worker).feed(wire)
+
+
+# --- Values -------------------------------------------------------------------------------------
+
+
+def _through(*values: object) -> list[object]:
+    frame = encode(Result(1, 0, to_wire(values)))
+    [message] = Decoder(from_worker=True).feed(frame)
+    assert isinstance(message, Result)
+    return from_wire(message.values)
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_every_bit_of_a_float_travels(bits: int) -> None:
+    """Signalling NaNs and payloads included."""
+    value = struct.unpack("<d", struct.pack("<Q", bits))[0]
+    [arrived] = _through(value)
+    assert struct.unpack("<Q", struct.pack("<d", arrived))[0] == bits
+
+
+@pytest.mark.parametrize("bits", [0x7FF0000000000001, 0xFFF4000000000123, 0x7FF8000000000000])
+def test_nan_payloads_travel(bits: int) -> None:
+    [arrived] = _through(struct.unpack("<d", struct.pack("<Q", bits))[0])
+    assert struct.unpack("<Q", struct.pack("<d", arrived))[0] == bits
+
+
+@pytest.mark.parametrize("value", [0, -1, -(2**63), 2**63, 2**64 - 1, -0.0, math.inf, None])
+def test_numbers_travel_as_they_are(value: object) -> None:
+    [arrived] = _through(value)
+    assert arrived == value
+    assert type(arrived) is type(value)
+
+
+def test_vectors_travel() -> None:
+    vector = V128(0x0123456789ABCDEF, 0xFEDCBA9876543210)
+    assert _through(1, vector, 2.0) == [1, vector, 2.0]
+
+
+class _Index:
+    def __index__(self) -> int:
+        return 5
+
+
+class _Float(float):
+    pass
+
+
+def test_what_stands_for_a_number_travels_as_one() -> None:
+    assert _through(I32(7), True, _Index(), _Float(1.5)) == [7, 1, 5, 1.5]
+
+
+@pytest.mark.parametrize("value", ["text", b"sixteen bytes...", [], object(), 1j])
+def test_what_is_no_value_is_refused(value: object) -> None:
+    with pytest.raises(TypeError, match="not a wasm value"):
+        to_wire([value])
+
+
+@pytest.mark.parametrize("value", [FuncRef(0), ExternRef("object")])
+def test_references_are_refused(value: object) -> None:
+    with pytest.raises(TypeError, match=f"a {type(value).__name__} cannot travel"):
+        to_wire([value])
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, 10**1000])
+def test_integers_that_fit_nothing_are_refused(value: int) -> None:
+    with pytest.raises(OverflowError, match="outside the range of i64"):
+        to_wire([value])
+
+
+def test_more_arguments_than_an_array_may_have_are_a_wrong_count() -> None:
+    with pytest.raises(WasmEdgeError) as caught:
+        to_wire([0] * (MAX_ARRAY + 1))
+    assert caught.value.code is ErrCode.FuncSigMismatch
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wire"),
+    [(None, None), (math.inf, None), (1e10, None), (0, 0), (1.5, 1_500_000), (1, 1_000_000)],
+)
+def test_timeouts_travel_in_microseconds(seconds: float | None, wire: int | None) -> None:
+    assert microseconds(seconds) == wire
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.001, math.nan, -math.inf])
+def test_a_timeout_must_not_be_negative(seconds: float) -> None:
+    with pytest.raises(ValueError, match="timeout must be"):
+        microseconds(seconds)
