@@ -68,8 +68,8 @@ def opaque_constant(ir_type: str, bits: int) -> str:
     Every constant has to be one, initial values of locals included, so that no operand of
     arithmetic is a constant in LLVM's eyes, whatever way it took. One exception lets it become
     part of a machine instruction, and x / 2.0 become x * 0.5: as the last operand of add, sub,
-    mul, div, lt, gt, le and ge a constant may be literal, if the other operand is not and it is
-    not one of `is_identity`. (Behind x == 2.0 LLVM would put 2.0 for x: not for eq and ne.)
+    mul and div a constant may be literal, if the other operand is not and it is not one of
+    `is_identity`. (Not of comparisons: behind x == 2.0 LLVM would put 2.0 for x.)
     """
     return fence(ir_type, float_literal(ir_type, bits))
 
@@ -349,7 +349,9 @@ class _Truncation(NamedTuple):
             lanes, intrinsic = ("<2 x double>", "sse2.cvttsd2si")
         convert = f"call {wide} @llvm.x86.{intrinsic}{'64' if wide == 'i64' else ''}({lanes}"
         result, narrow = "%wide", ""
-        if self.signed:
+        if self.signed and self.saturating:
+            look, closer = f"icmp eq {wide} %wide, {least}", self.outside()
+        elif self.signed:
             # The least integer is a result too.
             look = f"icmp eq {wide} %wide, {least}"
             closer = f"""{self.in_range()}
