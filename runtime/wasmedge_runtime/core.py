@@ -13,9 +13,7 @@ from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
-    MESSAGES,
     ErrCode,
-    HostFunctionError,
     Terminate,
     Trap,
     WasmEdgeError,
@@ -276,6 +274,8 @@ class StoreCore:
             ErrCode.CostLimitExceeded,
         ):
             raise pending
+        from .function import host_failure
+
         raise host_failure(pending) from pending
 
     def frames(self) -> tuple[str, ...]:
@@ -381,13 +381,3 @@ class StoreCore:
 def check_signals() -> None:
     """Let Python run pending signal handlers now; what they raise comes out of here."""
     ctypes.pythonapi.PyErr_CheckSignals()
-
-
-def host_failure(error: BaseException) -> HostFunctionError:
-    """What the caller sees of an exception that a host function raised; it becomes the cause."""
-    details = str(error)
-    return HostFunctionError(
-        ErrCode.ExecutionFailed,
-        f"{MESSAGES[ErrCode.ExecutionFailed]}: {type(error).__name__}"
-        + (f": {details}" if details else ""),
-    )

@@ -21,7 +21,7 @@ from .module import ACTIVE, AST, DECLARATIVE, PASSIVE, ConstExpr, Import
 from .statistics import Statistics
 from .store import Store
 from .table import Table
-from .types import ExternType, FunctionType, GlobalType, Limit, MemoryType, TableType
+from .types import FunctionType, GlobalType, Limit, MemoryType, TableType
 from .values import V128
 
 _log = logging.getLogger("wasmedge")
@@ -107,13 +107,12 @@ class Executor:
         """
         self._check_open()
         anonymous = store._anonymous
-        if anonymous is not None:
-            entry = anonymous.export_entries.get(name)
-            if entry is not None and entry[0] == ExternType.FUNCTION:
-                results = anonymous.function(entry[1])(*args)
-                if _log.isEnabledFor(logging.DEBUG):
-                    log_execution(self._statistics)
-                return results
+        run = None if anonymous is None else anonymous.exported_caller(name)
+        if run is not None:
+            results = run(*args)
+            if _log.isEnabledFor(logging.DEBUG):
+                log_execution(self._statistics)
+            return results
         store._check_open()
         raise WasmEdgeError(
             ErrCode.FuncNotFound,

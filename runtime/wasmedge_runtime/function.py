@@ -8,11 +8,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from . import convert
-from .errors import ErrCode, Terminate, WasmEdgeError, closed_error
+from .errors import (
+    MESSAGES,
+    ErrCode,
+    HostFunctionError,
+    Terminate,
+    WasmEdgeError,
+    closed_error,
+)
 from .marshal import Caller, make_callback
 from .native.host_stubs import host_stubs
 from .native.layout import SLOT_BYTES, STATUS_HOST_FAILED, FunctionRecord, HostContext
-from .types import FunctionType
+from .types import FunctionType, RefType, ValType
+from .values import ExternRef, FuncRef
 
 if TYPE_CHECKING:
     from .core import StoreCore
@@ -42,10 +50,32 @@ class Function:
         TypeError: `body` is not callable.
     """
 
+    # A slot for `__call__` lets each function have its own, generated for its type, and saves the
+    # step from a common method to it.
     __slots__ = (
-        "__weakref__", "_body", "_borrowed", "_closed", "_cost", "_data", "_index", "_instance",
-        "_run", "_type",
-    )  # fmt: skip
+        "__call__",
+        "__weakref__",
+        "_body",
+        "_borrowed",
+        "_closed",
+        "_cost",
+        "_data",
+        "_index",
+        "_instance",
+        "_type",
+    )
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: Any) -> list[Any]:
+            """Call it; gives a list of results.
+
+            Raises:
+                WasmEdgeError: FuncSigMismatch for a wrong number of arguments.
+                TypeError, OverflowError: an argument is not a value of its parameter's type.
+                Trap: the guest trapped, or was stopped.
+                HostFunctionError: a host function raised; its exception is the cause.
+            """
 
     def __init__(
         self, function_type: FunctionType, body: HostBody, data: Any = None, cost: int = 0
@@ -60,7 +90,7 @@ class Function:
         self._cost = cost
         self._instance: ModuleInstance | None = None
         self._index = -1
-        self._run: Caller | None = None
+        self.__call__ = _host_caller(function_type, body, data)  # type: ignore[method-assign]
         self._closed = False
         self._borrowed = False
 
@@ -74,7 +104,7 @@ class Function:
         function._cost = 0
         function._instance = instance
         function._index = index
-        function._run = run
+        function.__call__ = run  # type: ignore[method-assign]
         function._closed = False
         function._borrowed = True
         return function
@@ -91,43 +121,6 @@ class Function:
         if self._instance is None:
             return -1
         return self._instance.first_function_number + self._instance.record_number(self._index)
-
-    def __call__(self, *args: Any) -> list[Any]:
-        """Call it; gives a list of results.
-
-        Raises:
-            WasmEdgeError: FuncSigMismatch for a wrong number of arguments.
-            TypeError, OverflowError: an argument is not a value of its parameter's type.
-            Trap: the guest trapped, or was stopped.
-            HostFunctionError: a host function raised; its exception is the cause.
-        """
-        if self._run is not None:
-            return self._run(*args)
-        return self._call_host(args)
-
-    def _call_host(self, args: Sequence[Any]) -> list[Any]:
-        """A host function called by Python: checked like any other call, without native code."""
-        if self._closed or self._body is None:
-            raise closed_error(self)
-        parameters, returns = self._type.parameters, self._type.returns
-        if len(args) != len(parameters):
-            raise wrong_count(self._type, len(args))
-        values = [
-            convert.from_bits(convert.to_bits(a, t), t) if t in convert.ENCODERS else a
-            for a, t in zip(args, parameters, strict=True)
-        ]
-        try:
-            result = self._body(self._data, None, *values)
-        except Terminate:
-            return []
-        except Exception as error:
-            from .core import host_failure
-
-            raise host_failure(error) from error
-        return [
-            convert.from_bits(convert.to_bits(r, t), t) if t in convert.ENCODERS else r
-            for r, t in zip(sequence_of_results(result, len(returns)), returns, strict=True)
-        ]
 
     def record_in(self, core: StoreCore) -> tuple[int, Any]:
         """The address of this function's record in a Store, and what has to stay alive for it."""
@@ -155,6 +148,10 @@ class Function:
         that belongs to a module or an ImportObject."""
         if not self._borrowed:
             self._closed = True
+            self.__call__ = self._refuse  # type: ignore[method-assign]
+
+    def _refuse(self, *args: Any) -> list[Any]:
+        raise closed_error(self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Function):
@@ -180,6 +177,66 @@ class Function:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _host_caller(kind: FunctionType, body: HostBody, data: Any) -> Caller:
+    """What Python calls to call a host function: checked like any other call, without a guest."""
+    parameters, returns = kind.parameters, kind.returns
+
+    def call(*args: Any) -> list[Any]:
+        if len(args) != len(parameters):
+            raise wrong_count(kind, len(args))
+        values = _passed(args, parameters, "argument")
+        try:
+            result = body(data, None, *values)
+            return _passed(sequence_of_results(result, len(returns)), returns, "result")
+        except Terminate:
+            return []
+        except Exception as error:
+            raise host_failure(error) from error
+
+    return call
+
+
+def _passed(values: Sequence[Any], kinds: Sequence[ValType], what: str) -> list[Any]:
+    """Values as the other side of a call sees them: rounded, signed, wrapped."""
+    passed: list[Any] = []
+    try:
+        for value, kind in zip(values, kinds, strict=True):
+            if kind in convert.ENCODERS:
+                passed.append(convert.from_bits(convert.to_bits(value, kind), kind))
+            else:
+                passed.append(as_reference(value, RefType(kind)))
+    except (TypeError, OverflowError) as error:
+        raise type(error)(f"{what} {len(passed) + 1}: {error}") from None
+    return passed
+
+
+def as_reference(value: Any, kind: RefType) -> FuncRef | ExternRef | None:
+    """A value for a reference, in the form in which it is read back.
+
+    Raises:
+        TypeError: not a reference of this type.
+    """
+    if value is None:
+        return None
+    if kind == RefType.EXTERNREF:
+        return value if isinstance(value, ExternRef) else ExternRef(value)
+    if isinstance(value, FuncRef):
+        return value
+    if isinstance(value, Function):
+        return FuncRef(max(value.index, 0), value)
+    raise TypeError(f"a funcref is a Function, a FuncRef or None, not {type(value).__name__}")
+
+
+def host_failure(error: BaseException) -> HostFunctionError:
+    """What the caller sees of an exception that a host function raised; it becomes the cause."""
+    details = str(error)
+    return HostFunctionError(
+        ErrCode.ExecutionFailed,
+        f"{MESSAGES[ErrCode.ExecutionFailed]}: {type(error).__name__}"
+        + (f": {details}" if details else ""),
+    )
 
 
 def wrong_count(kind: FunctionType, given: int) -> WasmEdgeError:

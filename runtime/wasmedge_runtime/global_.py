@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from . import convert
 from .codegen.context import CELL_BYTES
 from .errors import ErrCode, WasmEdgeError, closed_error
+from .function import as_reference
 from .types import GlobalType, RefType, ValMut, ValType
 
 if TYPE_CHECKING:
@@ -128,9 +129,7 @@ class Global:
             data = convert.to_bits(value, kind).to_bytes(CELL_BYTES, "little")
             ctypes.memmove(self._address, data, CELL_BYTES)
         elif self._core is None:
-            from .table import _as_reference
-
-            self._pending = _as_reference(value, RefType(kind))
+            self._pending = as_reference(value, RefType(kind))
         else:
             with self._core.lock:
                 handle = self._core.to_handle(value, kind, self.keep)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -91,6 +91,7 @@ class ModuleInstance:
         self._timing = timing
         self._keepers: set[Any] = set()
         self._callers: dict[int, Caller] = {}
+        self._exported_callers: dict[str, Callable[..., list[Any]]] = {}
         self.export_entries = MappingProxyType({e.name: (e.kind, e.index) for e in ast.exports})
         self.memories = imports.memories + memories
         self.tables = imports.tables + [Table(kind) for kind in ast.tables]
@@ -218,6 +219,18 @@ class ModuleInstance:
                 functools.partial(_keep, weakref.ref(self)),
             )
         return caller
+
+    def exported_caller(self, name: str) -> Callable[..., list[Any]] | None:
+        """What calls an exported function; None when there is none of that name."""
+        run = self._exported_callers.get(name)
+        if run is None:
+            kind, index = self.export_entries.get(name, (None, 0))
+            if kind != ExternType.FUNCTION:
+                return None
+            own = index >= self._ast.imported_functions
+            run = self.caller(index) if own else self._imports.function_objects[index]
+            self._exported_callers[name] = run
+        return run
 
     def function_name_at(self, address: int) -> str | None:
         """Name of the function whose code contains an address: from the name section if it has

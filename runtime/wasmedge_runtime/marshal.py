@@ -116,13 +116,14 @@ def _caller_factory(kind: FunctionType) -> Callable[..., Any]:
     ]
     if uses_references:
         body = ["try:", *("    " + line for line in body), "finally:", "    swept(activation)"]
-    spread = f"({', '.join(arguments)},)" if arguments else "()"
+    spread = f"({', '.join(arguments)},) = args" if arguments else "if args: raise ValueError"
     source = (
         "def make(lock, buffer, address, enter, settle, pack, unpack, keeper, activation,\n"
-        "         to_bits, from_bits, to_handle, from_handle, swept, wrong_count, Terminate, V128):\n"
+        "         to_bits, from_bits, to_handle, from_handle, swept, wrong_count, Terminate,\n"
+        "         V128):\n"
         "    def call(*args):\n"
         "        try:\n"
-        f"            {spread} = args\n"
+        f"            {spread}\n"
         "        except ValueError:\n"
         "            raise wrong_count(len(args)) from None\n"
         + _indent(encode, 2)

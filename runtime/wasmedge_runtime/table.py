@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .errors import ErrCode, WasmEdgeError, closed_error
+from .function import as_reference
 from .limits import MAX_TABLE_ELEMENTS
 from .native.layout import TABLE_COMMIT_ELEMENTS, TableRecord
 from .native.reservation import Reservation
@@ -128,7 +129,7 @@ class Table:
         """
         self._check_index(index)
         if self._core is None:
-            self._pending[index] = _as_reference(value, self._type.ref_type)
+            self._pending[index] = as_reference(value, self._type.ref_type)
             return
         with self._core.lock:
             self._write(index, self._core.to_handle(value, self._type.ref_type, self.keep))
@@ -190,17 +191,3 @@ class Table:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _as_reference(value: Any, kind: RefType) -> Any:
-    """A value for a table that is in no Store yet, in the form in which it is read back."""
-    from .function import Function
-    from .values import ExternRef, FuncRef
-
-    if value is None or isinstance(value, ExternRef if kind == RefType.EXTERNREF else FuncRef):
-        return value
-    if kind == RefType.EXTERNREF:
-        return ExternRef(value)
-    if isinstance(value, Function):
-        return FuncRef(max(value.index, 0), value)
-    raise TypeError(f"a funcref is a Function, a FuncRef or None, not {type(value).__name__}")

@@ -77,7 +77,7 @@ class Support:
         self._libc.sigaction.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
         self._lock = threading.Lock()
 
-        self.enter = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_uint64)(self.code.address("enter"))
+        self.enter = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self.code.address("enter"))
         self.helpers = self.code.address("helpers")
         self.host_returned = self.code.address("host_returned")
         self.memory_grow = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64)(
