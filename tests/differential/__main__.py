@@ -6,8 +6,10 @@ are printed, with the difference; exit code 1 when there was one.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 PROCESSES = 2
@@ -33,7 +35,11 @@ def run_batch(first: int, count: int) -> bool:
 def run_apart(first: int, count: int) -> bool:
     """Compare some seeds in a process of their own; whether all agree."""
     command = [sys.executable, "-m", "tests.differential", "--batch", str(count), str(first)]
-    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as cache:  # these modules are never seen again
+        environment = {**os.environ, "XDG_CACHE_HOME": cache}
+        child = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False
+        )
     print(child.stdout, end="", flush=True)
     if child.returncode not in (0, 1):
         print(f"exit code {child.returncode}: {child.stderr.strip()[-2000:]}", flush=True)

@@ -81,8 +81,8 @@ def run(plan: Plan) -> Outcome:
             and item.value == FUEL
         ]
         for call in plan.calls:
-            for item in fuel:
-                item.value = FUEL
+            for counter in fuel:
+                counter.value = FUEL
             function = exports[call.name]
             assert isinstance(function, Function)
             try:
@@ -91,13 +91,13 @@ def run(plan: Plan) -> Outcome:
                 outcome.calls.append((call.name, _trap(error)))
                 continue
             outcome.calls.append((call.name, ", ".join(map(describe, call.results, results))))
-        for name, item in exports.items():
-            if isinstance(item, Memory):
-                memory = item
-            elif isinstance(item, Table):
-                outcome.tables[name] = item.size
-            elif isinstance(item, Global) and name in plan.globals:
-                outcome.globals[name] = describe(plan.globals[name], item.value)
+        for name, exported in exports.items():
+            if isinstance(exported, Memory):
+                memory = exported
+            elif isinstance(exported, Table):
+                outcome.tables[name] = exported.size
+            elif isinstance(exported, Global) and name in plan.globals:
+                outcome.globals[name] = describe(plan.globals[name], exported.value)
         outcome.memory = _describe(memory)
     return outcome
 

@@ -81,8 +81,8 @@ def run(plan: Plan) -> Outcome:
         and item.value(store) == FUEL
     ]
     for call in plan.calls:
-        for item in fuel:
-            item.set_value(store, FUEL)
+        for counter in fuel:
+            counter.set_value(store, FUEL)
         function = exports[call.name]
         assert isinstance(function, wasmtime.Func)
         try:
@@ -94,12 +94,12 @@ def run(plan: Plan) -> Outcome:
         outcome.calls.append(
             (call.name, ", ".join(map(describe, call.results, map(_plain, values))))
         )
-    for name, item in exports.items():
-        if isinstance(item, wasmtime.Memory):
-            memory = item
-        elif isinstance(item, wasmtime.Table):
-            outcome.tables[name] = item.size(store)
-        elif isinstance(item, wasmtime.Global) and name in plan.globals:
-            outcome.globals[name] = describe(plan.globals[name], _plain(item.value(store)))
+    for name, exported in exports.items():
+        if isinstance(exported, wasmtime.Memory):
+            memory = exported
+        elif isinstance(exported, wasmtime.Table):
+            outcome.tables[name] = exported.size(store)
+        elif isinstance(exported, wasmtime.Global) and name in plan.globals:
+            outcome.globals[name] = describe(plan.globals[name], _plain(exported.value(store)))
     outcome.memory = describe_memory(memory.size(store), memory.read(store))
     return outcome
