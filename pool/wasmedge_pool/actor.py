@@ -10,30 +10,15 @@ import anyio
 
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import PoolClosed, VMLost
-from wasmedge_pool.mailbox import Mailbox, Patient, Request, answer
+from wasmedge_pool.mailbox import Mailbox, Patient, Request, answer, running_loop
 from wasmedge_pool.protocol import CreateVM, Message
 from wasmedge_pool.settings import config_to_wire
 from wasmedge_runtime.configure import Configure
 
-__all__ = ["Actor", "running_loop"]
+__all__ = ["VM_NAME", "Actor"]
 
 # The name of the VM in a worker that has only one.
 VM_NAME = 1
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """Return the running event loop.
-
-    Raises:
-        RuntimeError: there is none that can drive workers.
-    """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(
-            "wasmedge_async needs a running asyncio or uvloop event loop; trio is not supported. "
-            'Start with asyncio.run(main()) or anyio.run(main, backend="asyncio").'
-        ) from None
 
 
 class Actor:

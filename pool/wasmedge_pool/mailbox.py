@@ -31,7 +31,7 @@ from wasmedge_pool.protocol import (
     from_wire,
 )
 
-__all__ = ["GRACE_SECONDS", "Mailbox", "Patient", "Request", "answer"]
+__all__ = ["GRACE_SECONDS", "Mailbox", "Patient", "Request", "answer", "running_loop"]
 
 # An interrupted guest ends within milliseconds. What has not ended after this is stuck in native
 # code, and its worker is killed.
@@ -42,6 +42,21 @@ WINDOW = 1024
 
 # What one answer may consist of, so that an endless one does not fill the parent's memory.
 _MAX_ITEMS = 1_000_000
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running event loop.
+
+    Raises:
+        RuntimeError: there is none that can drive workers.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "wasmedge_async needs a running asyncio or uvloop event loop; trio is not supported. "
+            'Start with asyncio.run(main()) or anyio.run(main, backend="asyncio").'
+        ) from None
 
 
 class Patient(asyncio.Future[None]):
@@ -62,6 +77,7 @@ class Request:
 
     Raises:
         ValueError: the message is too long.
+        RuntimeError: no event loop is running that could drive workers.
     """
 
     __slots__ = (
@@ -87,7 +103,7 @@ class Request:
         self.open = False  # sent and not answered
         self.owner: Mailbox | None = None  # where it was submitted last
         self.verdict: Exception | None = None  # what it fails with if its worker dies, if not that
-        self.future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[list[Any]] = running_loop().create_future()
         self.ended: Patient | None = None  # somebody waits for the guest to have stopped
         self.items: list[tuple[str, bytes, bytes]] | None = None
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import anyio
 
-from wasmedge_pool.actor import VM_NAME, running_loop
+from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import PoolClosed, WorkerDied
-from wasmedge_pool.mailbox import Mailbox, Patient, Request, answer
+from wasmedge_pool.mailbox import Mailbox, Patient, Request, answer, running_loop
 from wasmedge_pool.protocol import CreateVM, Instantiate, Load, Validate
 from wasmedge_pool.settings import config_to_wire
 from wasmedge_runtime.configure import Configure
@@ -41,7 +41,6 @@ class _Worker:
         self.ready = False
         self.long = 0  # the number of the call that was running when the pool last looked
         self.retry_at = 0.0
-        self.ended: Patient | None = None
 
 
 class WorkerPool:
@@ -77,6 +76,8 @@ class WorkerPool:
         self._module: asyncio.Task[bytes] | None = None
         self._first: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._living: set[Mailbox] = set()  # whose processes have not ended
+        self._all_gone: Patient | None = None
         self._holes = 0  # places whose worker could not be started
         self._timer: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -122,15 +123,15 @@ class WorkerPool:
 
     def _fill(self, worker: _Worker) -> None:
         worker.ready = False
-        worker.ended = Patient(loop=self._loop)
-        worker.mailbox = Mailbox(
+        mailbox = worker.mailbox = Mailbox(
             self._make_backend(),
-            lambda death, waiting: self._on_lost(worker, death, waiting),
+            lambda death, waiting: self._on_lost(worker, mailbox, death, waiting),
             self._dispatch,
             self._on_returned,
         )
+        self._living.add(mailbox)
         # A task of its own: it goes on when the task that happened to need it is cancelled.
-        task = self._loop.create_task(self._raise(worker, worker.mailbox))
+        task = self._loop.create_task(self._raise(worker, mailbox))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -167,33 +168,38 @@ class WorkerPool:
         self._dispatch()
 
     def _could_not(self, worker: _Worker, mailbox: Mailbox, error: Exception) -> None:
-        mailbox.kill(f"the module could not be set up: {error}")
-        if worker.mailbox is mailbox:
-            if mailbox.gone and worker.ended is not None and not worker.ended.done():
-                worker.ended.set_result(None)
-            worker.mailbox = None
-            worker.retry_at = self._loop.time() + _RETRY_SECONDS
-            self._holes += 1
+        if mailbox.gone:
+            self._buried(mailbox)
+        else:
+            mailbox.kill(f"the module could not be set up: {error}")
+        worker.mailbox = None
+        worker.retry_at = self._loop.time() + _RETRY_SECONDS
+        self._holes += 1
         if self._holes == len(self._workers):
             self._fail_all(error)
 
-    def _on_lost(self, worker: _Worker, death: Death, waiting: list[Request]) -> None:
-        if worker.ended is not None and not worker.ended.done():
-            worker.ended.set_result(None)
-        if not worker.ready:
+    def _on_lost(
+        self, worker: _Worker, mailbox: Mailbox, death: Death, waiting: list[Request]
+    ) -> None:
+        self._buried(mailbox)
+        if worker.mailbox is not mailbox or not worker.ready:
             # These set the module up; `_raise` waits for them.
             for request in waiting:
                 request.fail(WorkerDied(death.pid, death.exit_code, death.signal, death.reason))
             return
         worker.ready = False
+        worker.mailbox = None
         self._returned.extend(waiting)
         if self._killed:
             self._fail_all(PoolClosed("the pool was closed before the call began"))
         elif not self._closed or self._returned or self._queue:
             self._fill(worker)
-        else:
-            worker.mailbox = None
         self._dispatch()
+
+    def _buried(self, mailbox: Mailbox) -> None:
+        self._living.discard(mailbox)
+        if not self._living and self._all_gone is not None and not self._all_gone.done():
+            self._all_gone.set_result(None)
 
     def _fail_all(self, error: Exception) -> None:
         for request in (*self._returned, *self._queue):
@@ -307,18 +313,15 @@ class WorkerPool:
                 self._check_drained()
                 await asyncio.shield(self._drained)
         finally:
+            self._all_gone = self._all_gone or Patient(loop=self._loop)
             for worker in self._workers:
-                mailbox = worker.mailbox
-                if mailbox is None or mailbox.gone:
-                    continue
-                if worker.ready and not mailbox.load:
-                    mailbox.finish()
-                else:
+                if worker.ready and worker.mailbox is not None and not worker.mailbox.load:
+                    worker.mailbox.finish()
+                elif worker.mailbox is not None:
                     self.kill()
-            with anyio.CancelScope(shield=True):
-                for worker in self._workers:
-                    if worker.mailbox is not None and worker.ended is not None:
-                        await worker.ended
+            if self._living:
+                with anyio.CancelScope(shield=True):
+                    await self._all_gone
 
     def kill(self) -> None:
         """End everything at once: calls that wait or run raise `PoolClosed`."""

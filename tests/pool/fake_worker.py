@@ -70,7 +70,7 @@ class FakeVM:
     def do_max_memory_page(self) -> list[int]:
         return [self.config.max_memory_page]
 
-    def do_spin(self) -> list[Any]:
+    def do_spin(self, *_: Any) -> list[Any]:
         """Run until interrupted."""
         while not self._interrupted:
             time.sleep(0.0005)
