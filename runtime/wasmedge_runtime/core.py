@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import (
     ErrCode,
+    HostFunctionError,
     Terminate,
     Trap,
     WasmEdgeError,
@@ -269,9 +270,9 @@ class StoreCore:
             raise KeyboardInterrupt
         if not isinstance(pending, Exception) or isinstance(pending, Terminate):
             raise pending
-        if isinstance(pending, Trap) and pending.code in (
-            ErrCode.Interrupted,
-            ErrCode.CostLimitExceeded,
+        if isinstance(pending, HostFunctionError) or (
+            isinstance(pending, Trap)
+            and pending.code in (ErrCode.Interrupted, ErrCode.CostLimitExceeded)
         ):
             raise pending
         from .function import host_failure

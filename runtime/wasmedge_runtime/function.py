@@ -277,12 +277,12 @@ class HostLink:
         self._context = HostContext()
         context = self._context
         status = ctypes.c_uint64.from_buffer(context, HostContext.offset("status"))
-        self._kept: list[Any] = []
+        self._kept: set[Any] = set()
         body = function._body
         if body is None:
             raise TypeError("only host functions are linked")
         self._callback = make_callback(
-            core, kind, body, function._data, function._cost, self._slots, status, self._kept.append
+            core, kind, body, function._data, function._cost, self._slots, status, self._kept.add
         )
         context.activation = core.activation_address
         context.callback = ctypes.cast(self._callback, ctypes.c_void_p).value or 0

@@ -17,7 +17,7 @@ from .memory import Memory
 from .module import AST
 from .native.layout import ContextHeader, FunctionRecord
 from .table import Table
-from .types import ExternType
+from .types import ExternType, RefType, ValType
 
 if TYPE_CHECKING:
     from .compiled import CompiledModule
@@ -258,10 +258,15 @@ class ModuleInstance:
             return self.function(index)
         if kind == ExternType.TABLE:
             table = self.tables[index]
+            if table._type.ref_type == RefType.FUNCREF:
+                table.keep(self)  # whoever holds the table may call the functions in it
             return table
         if kind == ExternType.MEMORY:
             return self.memories[index]
-        return self.globals[index]
+        cell = self.globals[index]
+        if cell._type.val_type == ValType.FUNCREF:
+            cell.keep(self)
+        return cell
 
     @property
     def exports(self) -> Exports:

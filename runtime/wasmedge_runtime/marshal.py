@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import convert
 from .errors import Terminate
-from .native.layout import CALL_SLOTS, SLOT_BYTES, CallDescriptor
+from .native.layout import CALL_SLOTS, SLOT_BYTES, STATUS_HOST_FAILED, CallDescriptor
 from .types import FunctionType
 from .values import V128
 
@@ -240,7 +240,7 @@ def _callback_factory(kind: FunctionType) -> Callable[..., Any]:
     if returns:
         give.append(f"pack(slots, 0, {', '.join(_names(returns, 'r'))})")
     source = (
-        "def make(core, body, data, cost, slots, status, pack, unpack, keeper, activation,\n"
+        "def make(core, body, data, cost, slots, status, failed, pack, unpack, keeper, activation,\n"
         "         memory_of, to_bits, from_bits, to_handle, from_handle, sequence_of_results,\n"
         "         V128):\n"
         "    def callback():\n"
@@ -252,6 +252,8 @@ def _callback_factory(kind: FunctionType) -> Callable[..., Any]:
         + "            status.value = 0\n"
         "        except BaseException as error:\n"
         "            core.pending = error\n"
+        # A nested call of this function that went well has written 0.
+        "            status.value = failed\n"
         "        if core.metering: core.leave_host()\n"
         "    return callback\n"
     )
@@ -281,6 +283,7 @@ def make_callback(
         cost,
         slots,
         status,
+        STATUS_HOST_FAILED,
         Struct(_format(tuple(map(int, kind.returns)), _IN)).pack_into,
         Struct(_format(tuple(map(int, kind.parameters)), _OUT)).unpack_from,
         keeper,
