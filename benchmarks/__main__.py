@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 # Compiled code goes into the checkout's cache, as in the tests; read when the engine is imported.
-os.environ["XDG_CACHE_HOME"] = str(Path(__file__).resolve().parent.parent / ".cache")
+os.environ["WASMEDGE_CACHE_DIR"] = str(Path(__file__).resolve().parent.parent / ".cache" / "code")
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ def in_child(module: Path, cache: str) -> dict[str, float]:
     child = subprocess.run(
         [sys.executable, "-m", "benchmarks.rates", str(module)],
         cwd=ROOT,
-        env={**os.environ, "XDG_CACHE_HOME": cache},
+        env={**os.environ, "WASMEDGE_CACHE_DIR": cache},
         capture_output=True,
         text=True,
         check=True,

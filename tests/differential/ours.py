@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from enum import Enum
+from unittest import mock
+
 from tests.differential.smith import FUEL, Outcome, Plan
 from tests.differential.values import Host, describe, describe_memory
 from wasmedge_runtime import (
+    Configure,
     ErrCode,
     Executor,
     Function,
@@ -18,6 +22,7 @@ from wasmedge_runtime import (
     Memory,
     MemoryType,
     RefType,
+    Statistics,
     Store,
     Table,
     TableType,
@@ -47,8 +52,28 @@ def _trap(error: Trap | InstantiationError) -> str:
     return f"trap {code.name}"
 
 
-def run(plan: Plan) -> Outcome:
+class Variant(Enum):
+    """Which code is generated; what it computes must not depend on that."""
+
+    PLAIN = "plain"
+    COUNTING = "counting"
+    GAS = "gas"
+    CHECKED = "checked"  # each memory access compared with the size
+
+
+def run(plan: Plan, variant: Variant = Variant.PLAIN) -> Outcome:
     """What this engine does with a plan."""
+    if variant is Variant.CHECKED:
+        # More than there is: what happens where address space is short.
+        with mock.patch("wasmedge_runtime.memory.GUARDED_BYTES", 1 << 62):
+            return _run(plan, Configure())
+    configuration = Configure()
+    configuration.statistics_instruction_counting = variant is Variant.COUNTING
+    configuration.statistics_cost_measuring = variant is Variant.GAS
+    return _run(plan, configuration)
+
+
+def _run(plan: Plan, configuration: Configure) -> Outcome:
     outcome = Outcome()
     imports = ImportObject("host")
     for name, body in Host(outcome.host_calls).functions().items():
@@ -61,7 +86,7 @@ def run(plan: Plan) -> Outcome:
     imports.add_table("table", Table(TableType(RefType.FUNCREF, Limit(4, 8))))
     imports.add_global("g", Global(GlobalType(I32, ValMut.CONST), 7))
     imports.add_global("h", Global(GlobalType(I64, ValMut.VAR), -7))
-    executor = Executor()
+    executor = Executor(configuration, Statistics())
     with Store() as store:
         executor.register_import(store, imports)
         module = Loader().load_buffer(plan.module)

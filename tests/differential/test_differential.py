@@ -7,7 +7,7 @@ import pytest
 from tests.differential import ours, peer
 from tests.differential.smith import Outcome, make_plan
 
-SEEDS, PER_TEST = 300, 10
+SEEDS, VARIANT_SEEDS, PER_TEST = 300, 60, 10
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, PER_TEST))
@@ -18,6 +18,19 @@ def test_engines_agree(first: int) -> None:
         difference = ours.run(plan).difference(peer.run(plan))
         if difference is not None:
             differences.append(f"seed {seed}: ours and theirs: {difference}")
+    assert differences == []
+
+
+@pytest.mark.parametrize("first", range(1000, 1000 + VARIANT_SEEDS, PER_TEST))
+def test_engines_agree_whatever_code_is_generated(first: int) -> None:
+    differences = []
+    for seed in range(first, first + PER_TEST):
+        plan = make_plan(seed)
+        theirs = peer.run(plan)
+        for variant in ours.Variant:
+            difference = ours.run(plan, variant).difference(theirs)
+            if difference is not None:
+                differences.append(f"seed {seed}, {variant.value}: ours and theirs: {difference}")
     assert differences == []
 
 

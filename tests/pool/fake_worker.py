@@ -27,7 +27,7 @@ FAKE = "tests.pool.fake_worker:main"
 class FakeVM:
     """Answers to function names."""
 
-    def __init__(self, config: Configure) -> None:
+    def __init__(self, config: Configure, fresh: bool) -> None:
         self.config = config
         self.state = VMState.INITED
         self.module = b""

@@ -99,6 +99,10 @@ def unasked_skip(data: int, control: socket.socket, page: int | None) -> None:
     time.sleep(60)
 
 
+def unasked_skip_in_order(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, _frame([37, 1]))
+
+
 def endless_items(data: int, control: socket.socket, page: int | None) -> None:
     wire = _begin(data)
     wire.sendall(_frame([33, 1, 0, []]))  # the list has been asked for, right behind

@@ -89,6 +89,23 @@ def test_quick_calls_do_not_wait_behind_a_long_one(run: Run[None]) -> None:
     run(main())
 
 
+def test_calling_back_loses_nothing(run: Run[None]) -> None:
+    """Calls of every length side by side, so that calls are called back all the time."""
+
+    async def main() -> None:
+        async with opened() as pool:
+
+            async def work(n: int) -> None:
+                for k in range(10):
+                    if n % 20 == 0:
+                        assert await call(pool, "sleep", 8) == []
+                    assert await call(pool, "echo", n, k) == [n, k]
+
+            await asyncio.gather(*[work(n) for n in range(300)])
+
+    run(main())
+
+
 def test_a_worker_that_is_killed_fails_its_call_and_is_replaced(run: Run[None]) -> None:
     async def main() -> None:
         async with opened() as pool:

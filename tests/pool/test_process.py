@@ -221,6 +221,7 @@ def test_a_worker_that_is_never_ready_is_given_up(
         ("other_logger", "the logger 'root'"),
         ("control_nonsense", "nonsense on the control socket"),
         ("unasked_skip", "which nobody asked for"),
+        ("unasked_skip_in_order", "which nobody asked for"),
         ("endless_items", "more than 1000000 items"),
         ("other_version", "its first message is"),
     ],

@@ -36,6 +36,7 @@ from wasmedge_pool.protocol import (
     Register,
     Result,
     Run,
+    Skipped,
     Validate,
     address,
     chunks,
@@ -68,6 +69,7 @@ FROM_WORKER: list[Message] = [
     Result(1, 3, (17711, -0.0, bytes(16), None)),
     Items(1, (("fib", b"\x7f", b"\x7f"),)),
     Failure(1, 0, ("trap", 0x89, None, None, (), ())),
+    Skipped(5),
     Log("wasmedge", 10, "text"),
 ]
 

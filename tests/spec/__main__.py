@@ -23,7 +23,7 @@ TIMEOUT = 600.0  # seconds for one file; the longest takes a small part of it
 
 def run_apart(directory: Path, name: str) -> Report:
     """Run one file in a child process."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(suite.ROOT / ".cache")}
+    environment = {**os.environ, "WASMEDGE_CACHE_DIR": str(suite.ROOT / ".cache" / "code")}
     try:
         child = subprocess.run(
             [sys.executable, "-m", "tests.spec", "--child", str(directory), name],
