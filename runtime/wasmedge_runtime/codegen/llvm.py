@@ -16,6 +16,9 @@ def _initialize() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()
+    # A wasm `select` is there because a compiler wanted no branch: LLVM's guess that a branch would
+    # do better made an edit distance twice as slow.
+    llvm.set_option("wasmedge", "-x86-cmov-converter=false")
 
 
 @functools.cache
