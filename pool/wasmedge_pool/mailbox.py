@@ -25,6 +25,7 @@ from wasmedge_pool.protocol import (
     Message,
     ProtocolError,
     Result,
+    Skipped,
     address,
     chunks,
     encode,
@@ -124,7 +125,7 @@ class Request:
             self.ended.set_result(None)
 
 
-class _Skipped(Request):
+class _Placeholder(Request):
     """Stands in the order for a request that the worker will answer without running it."""
 
     __slots__ = ()
@@ -371,12 +372,16 @@ class Mailbox:
             if isinstance(message, Log):
                 _log(message)
                 continue
-            if not isinstance(message, Result | Failure | Items):
+            if not isinstance(message, Result | Failure | Items | Skipped):
                 raise ProtocolError(f"a {type(message).__name__} out of order")
             if not sent or sent[0].number != message.id:
                 raise ProtocolError(f"an answer to request {message.id}, which it was not running")
             if isinstance(message, Items):
                 self._take_items(sent[0], message)
+                continue
+            if isinstance(message, Skipped):
+                self.skipped(message.id)
+                sent.popleft()
                 continue
             if message.state > 3:
                 raise ProtocolError(f"a VM in the state {message.state}")
@@ -404,16 +409,18 @@ class Mailbox:
     def skipped(self, number: int) -> None:
         """Note that a request has not begun and will not; see `Receiver`."""
         # Numbers are consecutive.
-        position = number - self.head
-        if not 0 <= position < len(self._sent):
+        if number > self._number:
             raise ProtocolError(f"request {number} skipped, which it did not have")
+        position = number - (self.head or self._number + 1)
+        if position < 0:
+            return  # read from the data socket already
         request = self._sent[position]
-        if isinstance(request, _Skipped):
-            return  # interrupted after it was called back
+        if isinstance(request, _Placeholder):
+            return  # read from the other socket already, or interrupted after it was called back
         if request.ended is None and number > self._called_back:
             raise ProtocolError(f"request {number} skipped, which nobody asked for")
         # Its place in the order stays: the worker answers when it comes to it.
-        self._sent[position] = _Skipped(number)
+        self._sent[position] = _Placeholder(number)
         request.open = False
         request.number = 0
         if request.future.done():
@@ -429,7 +436,7 @@ class Mailbox:
             self._timer.cancel()
         waiting: list[Request] = []
         for position, request in enumerate(self._sent):
-            if isinstance(request, _Skipped):
+            if isinstance(request, _Placeholder):
                 continue
             # Where the worker leaves no note, the first one counts as begun.
             begun = request.number <= death.running if death.running is not None else position == 0

@@ -56,6 +56,7 @@ __all__ = [
     "Register",
     "Result",
     "Run",
+    "Skipped",
     "Validate",
     "Value",
     "address",
@@ -238,6 +239,15 @@ class Failure(NamedTuple):
     error: tuple[Any, ...]
 
 
+class Skipped(NamedTuple):
+    """Worker: what stands in the place of the answer to a request that did not begin.
+
+    It says the same as the datagram `SKIPPED`, which came earlier but may be read later.
+    """
+
+    id: int
+
+
 class Log(NamedTuple):
     """Worker: a log record of the engine."""
 
@@ -263,6 +273,7 @@ Message: TypeAlias = (
     | Result
     | Items
     | Failure
+    | Skipped
     | Log
 )
 
@@ -349,6 +360,7 @@ _WORKER_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     34: (Items, (_number, _items)),
     35: (Failure, (_number, _number, _tuple)),
     36: (Log, (_text, _number, _text)),
+    37: (Skipped, (_number,)),
 }
 _TAGS: dict[type[Message], int] = {
     message: tag for tag, (message, _) in (_PARENT_MESSAGES | _WORKER_MESSAGES).items()

@@ -37,6 +37,7 @@ from wasmedge_pool.protocol import (
     Register,
     Result,
     Run,
+    Skipped,
     Validate,
     encode,
     from_wire,
@@ -44,8 +45,11 @@ from wasmedge_pool.protocol import (
 )
 from wasmedge_pool.settings import config_from_wire
 from wasmedge_pool.watchdog import Watchdog
+from wasmedge_runtime.configure import Configure
 from wasmedge_runtime.errors import ErrCode, Trap, WasmEdgeError
-from wasmedge_runtime.types import FunctionType
+from wasmedge_runtime.loader import Loader
+from wasmedge_runtime.types import FunctionType, ValMut
+from wasmedge_runtime.vm import VM
 
 __all__ = ["Worker", "main"]
 
@@ -62,16 +66,49 @@ def main(data: int, control: socket.socket, page: int | None) -> None:
         control: the control socket.
         page: the descriptor of the shared page, None on platforms without one.
     """
-    import wasmedge_runtime
-
     wire = socket.socket(fileno=data)
     try:
-        Worker(wire, control, page, wasmedge_runtime.VM).serve()
+        Worker(wire, control, page, _make_vm).serve()
     except OSError:
         # The wire broke in the middle: the parent has ended.
         os._exit(0)
     # Not through interpreter shutdown, which would wait for threads and native code.
     os._exit(0)
+
+
+class _FreshVM(VM):
+    """A VM that runs every call on an instance that no call has used."""
+
+    def __init__(self, config: Configure) -> None:
+        super().__init__(config)
+        self._fresh_loader = Loader(config)
+        self._keeps_state = True
+        self._used = False
+
+    def load_wasm_buffer(self, data: bytes | bytearray | memoryview) -> None:
+        ast = self._fresh_loader.load_buffer(data)
+        # What a call could leave behind for the next. Segments that were dropped show in memories
+        # and tables only.
+        self._keeps_state = bool(
+            ast.memory_types
+            or ast.table_types
+            or any(global_type.mutability is ValMut.VAR for global_type in ast.global_types)
+        )
+        self.load_wasm_ast(ast)
+
+    def instantiate(self) -> None:
+        super().instantiate()
+        self._used = False
+
+    def execute(self, function: str, *args: Any) -> list[Any]:
+        if self._used and self._keeps_state:
+            self.instantiate()
+        self._used = True
+        return super().execute(function, *args)
+
+
+def _make_vm(config: Configure, fresh: bool) -> VM:
+    return _FreshVM(config) if fresh else VM(config)
 
 
 class _Forward(logging.Handler):
@@ -97,7 +134,8 @@ class Worker:
         wire: the data socket.
         control: the control socket.
         page: the descriptor of the page where the number of the request that runs is noted.
-        make_vm: the engine: makes a synchronous VM from a `Configure`.
+        make_vm: the engine: makes a synchronous VM from a `Configure`; with True, one that runs
+            every call on a fresh instance.
     """
 
     def __init__(
@@ -121,8 +159,6 @@ class Worker:
             os.close(page)
         self._make_vm = make_vm
         self._vms: dict[int, Any] = {}
-        # VMs whose every call runs on a fresh instance, and whether theirs has been used.
-        self._used: dict[int, bool] = {}
         self._bulk: list[bytes] = []
         self._handlers: dict[type[Message], Callable[[Any, Any], tuple[Any, ...]]] = {
             Call: self._call,
@@ -179,19 +215,17 @@ class Worker:
         timeout: int | None,
     ) -> None:
         number = request.id
-        timed_out = False
         values: tuple[Any, ...] = ()
         error: Exception | None = None
-        if self._watchdog.begin(number, _never if vm is None else vm.interrupt, timeout):
-            self._page[0] = number
-            try:
-                values = handler(vm, request)
-            except Exception as raised:
-                error = raised
-            timed_out = self._watchdog.end(number)
-        else:
-            error = Trap(ErrCode.Interrupted)
-            self._bulk.clear()
+        if not self._watchdog.begin(number, _never if vm is None else vm.interrupt, timeout):
+            self._send(encode(Skipped(number)))
+            return
+        self._page[0] = number
+        try:
+            values = handler(vm, request)
+        except Exception as raised:
+            error = raised
+        timed_out = self._watchdog.end(number)
         if error is None:
             state = 0 if vm is None else int(vm.state)
             reply = encode(Result(number, state, values))
@@ -214,18 +248,11 @@ class Worker:
     # --- Requests ---------------------------------------------------------------------------------
 
     def _create(self, vm: None, request: CreateVM) -> tuple[Any, ...]:
-        self._vms[request.vm] = self._make_vm(config_from_wire(request.config))
-        if request.fresh:
-            self._used[request.vm] = False
+        self._vms[request.vm] = self._make_vm(config_from_wire(request.config), bool(request.fresh))
         return ()
 
     def _call(self, vm: Any, request: Call) -> tuple[Any, ...]:
         arguments = from_wire(request.arguments)
-        used = self._used.get(request.vm)
-        if used is not None:
-            if used:
-                vm.instantiate()
-            self._used[request.vm] = True
         if request.module is None:
             results = vm.execute(request.function, *arguments)
         else:

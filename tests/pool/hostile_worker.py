@@ -32,8 +32,10 @@ def _frame(body: object) -> bytes:
 
 
 def _send_and_wait(data: int, frame: bytes) -> None:
-    _begin(data).sendall(frame)
+    wire = _begin(data)
+    wire.sendall(frame)
     time.sleep(60)
+    wire.close()
 
 
 def garbage(data: int, control: socket.socket, page: int | None) -> None:
@@ -88,15 +90,17 @@ def other_logger(data: int, control: socket.socket, page: int | None) -> None:
 
 
 def control_nonsense(data: int, control: socket.socket, page: int | None) -> None:
-    _begin(data)
+    wire = _begin(data)
     control.send(b"what?")
     time.sleep(60)
+    wire.close()
 
 
 def unasked_skip(data: int, control: socket.socket, page: int | None) -> None:
-    _begin(data)
+    wire = _begin(data)
     control.send(CONTROL.pack(SKIPPED, 1))
     time.sleep(60)
+    wire.close()
 
 
 def unasked_skip_in_order(data: int, control: socket.socket, page: int | None) -> None:
