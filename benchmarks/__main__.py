@@ -22,7 +22,7 @@ def main() -> None:
     for row in rows.kernels():
         tell(f"  {row.name}: {row.ratio:.2f}")
         kernels.append(row)
-    means = list(rows.means(kernels))
+    means = [*rows.means(kernels), rows.kernels_without_simd()]
     tell("calls ...")
     all_rows = [rows.fib(), *kernels, *rows.calls(), rows.counting()]
     tell("rates ...")

@@ -23,7 +23,7 @@ LARGE_COPIES = 100  # of every kernel in the large module: about 320,000 instruc
 
 
 def compile_kernel(name: str, vectors: bool) -> bytes:
-    """The WebAssembly module of a kernel; `vectors` allows SIMD instructions."""
+    """The WebAssembly module of a kernel; `vectors` allows SIMD, which native code always has."""
     flags = [*COMMON, *WASM, *(SIMD if vectors else [])]
     return _compile("cc", (KERNELS / f"{name}.c").read_text(), flags, ".c", ".wasm").read_bytes()
 

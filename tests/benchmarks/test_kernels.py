@@ -28,7 +28,7 @@ SMALL = {  # arguments with which a kernel takes a moment
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 def test_kernel_agrees_with_wasmtime_and_native_code(kernel: Kernel) -> None:
-    module = build.compile_kernel(kernel.name, kernel.vectors)
+    module = build.compile_kernel(kernel.name, vectors=True)
     argument = SMALL[kernel.name]
     [ours] = Ours(module).function("run")(argument)
     theirs = Wasmtime(module).function("run")(argument)
