@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import anyio
@@ -102,10 +101,9 @@ def test_a_deadline_in_one_worker_delays_nobody(run: Run[None]) -> None:
     async def main() -> None:
         async with VMPool(modules.calls(), workers=2) as pool:
             spinning = asyncio.ensure_future(pool.execute("spin", timeout=1.0))
-            began = time.monotonic()
             results = await asyncio.gather(*[pool.execute("add", n, 1) for n in range(100)])
             assert results == [[n + 1] for n in range(100)]
-            assert time.monotonic() - began < 0.9
+            assert not spinning.done()
             with pytest.raises(CallTimeout):
                 await spinning
 

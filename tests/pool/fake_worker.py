@@ -81,6 +81,10 @@ class FakeVM:
         time.sleep(milliseconds / 1000)
         return []
 
+    def do_pid_after(self, milliseconds: int) -> list[Any]:
+        time.sleep(milliseconds / 1000)
+        return [os.getpid()]
+
     def do_trap(self) -> list[Any]:
         raise Trap(ErrCode.Unreachable, None, ("inner", "outer"))
 

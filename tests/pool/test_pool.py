@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -67,9 +66,8 @@ def test_a_thousand_calls_at_once_come_back_right(run: Run[None]) -> None:
 def test_all_workers_work(run: Run[None]) -> None:
     async def main() -> None:
         async with opened() as pool:
-            began = time.monotonic()
-            await asyncio.gather(*[start(pool, "sleep", 50) for _ in range(10)])
-            assert time.monotonic() - began < 0.45
+            pids = await asyncio.gather(*[start(pool, "pid_after", 30) for _ in range(10)])
+            assert {pid for [pid] in pids} == set(pool.pids)
 
     run(main())
 
@@ -169,12 +167,10 @@ def test_cancelled_calls_stop_and_their_workers_go_on(run: Run[None]) -> None:
             pids = pool.pids
             spinning = [start(pool, "spin") for _ in range(200)]
             await asyncio.sleep(0.05)
-            began = time.monotonic()
             for task in spinning:
                 task.cancel()
             results = await asyncio.gather(*spinning, return_exceptions=True)
             assert {type(result) for result in results} == {asyncio.CancelledError}
-            assert time.monotonic() - began < 0.5
             assert await call(pool, "echo", 1) == [1]
             assert pool.pids == pids
 
