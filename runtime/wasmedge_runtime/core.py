@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _FUNCREF = int(ValType.FUNCREF)
 _SWEEP_AT = 64
+_PURGE_AT = 1024
 _SIGNALS_TO_HOST = 10
 
 
@@ -100,6 +101,7 @@ class StoreCore:
         """vmctx address -> the memory that host functions called from there get."""
         self.externs: dict[int, ExternRef] = {}
         """External references that the guest may hold, by handle."""
+        self._purge_at = _PURGE_AT
         self._temporary: list[int] = []
         self.extern_holders: weakref.WeakSet[Any] = weakref.WeakSet()
         """Tables and globals that can hold external references; each has `handles()`."""
@@ -165,6 +167,10 @@ class StoreCore:
             value.value  # raises the error for a closed reference  # noqa: B018
         handle: int = value._handle
         self.externs[handle] = value
+        if len(self.externs) > self._purge_at:
+            # The guest gets the same error for a closed reference as for one that is not there.
+            self.externs = {h: r for h, r in self.externs.items() if not r._closed}
+            self._purge_at = max(2 * len(self.externs), _PURGE_AT)
         return handle
 
     def _function_handle(self, value: Any, keeper: Any) -> int:
@@ -364,10 +370,11 @@ class StoreCore:
         call = activation.call_id
         if not call:
             return False
-        activation.interrupt_request = call
         wait = 0.0002
         in_host = 0
         while activation.call_id == call:
+            # Each time: a second interrupter that is late may have put the id of an older call.
+            activation.interrupt_request = call
             # A host function is Python: its stub sees the request when it returns. Signals go on
             # for a while, because it may be running guest code of another Store.
             in_host = in_host + 1 if activation.in_host else 0

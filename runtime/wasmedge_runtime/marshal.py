@@ -127,10 +127,10 @@ def _caller_factory(kind: FunctionType) -> Callable[..., Any]:
         "        except ValueError:\n"
         "            raise wrong_count(len(args)) from None\n"
         + _indent(encode, 2)
-        + "        try:\n"
-        "            with lock:\n" + _indent(body, 4) + "        except Terminate:\n"
-        "            if activation.depth: raise\n"
-        "            return []\n"
+        + "        with lock:\n"
+        "            try:\n" + _indent(body, 4) + "            except Terminate:\n"
+        "                if activation.depth: raise\n"
+        "                return []\n"
         f"        return [{', '.join(f'r{i}' for i in range(len(returns)))}]\n"
         "    return call\n"
     )
@@ -240,9 +240,9 @@ def _callback_factory(kind: FunctionType) -> Callable[..., Any]:
     if returns:
         give.append(f"pack(slots, 0, {', '.join(_names(returns, 'r'))})")
     source = (
-        "def make(core, body, data, cost, slots, status, failed, pack, unpack, keeper, activation,\n"
-        "         memory_of, to_bits, from_bits, to_handle, from_handle, sequence_of_results,\n"
-        "         V128):\n"
+        "def make(core, body, data, cost, slots, status, failed, pack, unpack, keeper,\n"
+        "         activation, memory_of, to_bits, from_bits, to_handle, from_handle,\n"
+        "         sequence_of_results, V128):\n"
         "    def callback():\n"
         "        try:\n"
         "            if core.metering: core.enter_host(cost)\n"

@@ -11,6 +11,7 @@ import bisect
 import ctypes
 import platform
 import threading
+from collections import deque
 from dataclasses import dataclass
 
 from . import elf, libc
@@ -71,6 +72,7 @@ class CodeRegion:
     _lock = threading.Lock()
 
     def __init__(self) -> None:
+        self._garbage: deque[_Block] = deque()
         for size in _REGION_SIZES:
             try:
                 base = libc.reserve(size + size // 2)
@@ -108,9 +110,10 @@ class CodeRegion:
         if stubs:
             groups.setdefault((False, False), [])
 
+        blocks: list[_Block] = []
+        stub_start = 0
         with self._lock:
-            blocks: list[_Block] = []
-            stub_start = 0
+            self._collect()
             for (guest, writable), sections in groups.items():
                 size = 0
                 for section in sections:
@@ -128,7 +131,11 @@ class CodeRegion:
                 if not guest and not writable:
                     stub_start = block.start + stub_offset
         externals = {name: stub_start + index * elf.STUB_BYTES for index, name in enumerate(stubs)}
-        images = obj.link(externals)
+        try:
+            images = obj.link(externals)
+        except BaseException:
+            self.free(blocks)
+            raise
         for block in blocks:
             protection = libc.PROT_READ | libc.PROT_WRITE
             libc.protect(block.start, libc.page_ceil(block.size), protection)
@@ -147,12 +154,24 @@ class CodeRegion:
         return LoadedCode(self, blocks, obj.defined())
 
     def free(self, blocks: list[_Block]) -> None:
-        with self._lock:
-            for block in blocks:
-                size = libc.page_ceil(block.size)
-                libc.protect(block.start, size, libc.PROT_NONE)
-                libc.discard(block.start, size)
-                block.area.free(block.start, block.size)
+        """Give blocks back: now, or when another load comes if the region is in use.
+
+        The garbage collector calls it, at any moment, even while this thread holds the lock.
+        """
+        self._garbage.extend(blocks)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._collect()
+            finally:
+                self._lock.release()
+
+    def _collect(self) -> None:
+        while self._garbage:
+            block = self._garbage.popleft()
+            size = libc.page_ceil(block.size)
+            libc.protect(block.start, size, libc.PROT_NONE)
+            libc.discard(block.start, size)
+            block.area.free(block.start, block.size)
 
 
 class LoadedCode:

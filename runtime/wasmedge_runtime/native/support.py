@@ -84,7 +84,7 @@ class Support:
             self.code.address("memory_grow")
         )
         key = ctypes.c_uint()
-        destructor = ctypes.c_void_p(libc.function_address("free"))
+        destructor = ctypes.c_void_p(self.code.address("thread_ended"))
         if self._libc.pthread_key_create(ctypes.byref(key), destructor) != 0:
             raise OSError("no thread-specific key is left for the engine")
         self._key = key
@@ -94,10 +94,23 @@ class Support:
             ("guest_end", region.guest.end),
         ):
             ctypes.c_uint64.from_address(self.code.address(symbol)).value = value
+        os.register_at_fork(after_in_child=self._forget_thread)
         self.check_handlers()
+
+    def _forget_thread(self) -> None:
+        """In a forked child: entering guest code needs `prepare_thread`, which refuses."""
+        self._libc.pthread_setspecific(self._key, None)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self.pid:
+            raise RuntimeError(
+                "the WebAssembly engine was used before this process was forked; "
+                "start the child with multiprocessing's 'spawn' method, or use a VMPool"
+            )
 
     def prepare_thread(self) -> None:
         """Give the calling thread a stack limit for guest code, and a stack for signals."""
+        self._check_process()
         low, size = self._stack_of_this_thread()
         record_bytes = ctypes.sizeof(ThreadRecord)
         malloc = self._libc.malloc
@@ -133,11 +146,7 @@ class Support:
 
     def check_handlers(self) -> None:
         """Install the handlers, or put them back in front of those installed after them."""
-        if os.getpid() != self.pid:
-            raise RuntimeError(
-                "the WebAssembly engine was used before this process was forked; "
-                "start the child with multiprocessing's 'spawn' method, or use a VMPool"
-            )
+        self._check_process()
         with self._lock:
             for handler in _FAULT_HANDLERS:
                 self._install(handler)
@@ -155,7 +164,9 @@ class Support:
             return
         place = self.code.address("previous_actions") + index * ctypes.sizeof(_SigAction)
         ctypes.memmove(place, ctypes.byref(current), ctypes.sizeof(_SigAction))
-        flags = _SA_SIGINFO | _SA_ONSTACK | _SA_RESTART | _SA_NODEFER
+        flags = _SA_SIGINFO | _SA_ONSTACK | _SA_RESTART
+        if number in (signal.SIGSEGV, signal.SIGBUS):
+            flags |= _SA_NODEFER  # the handler does not return; the others unblock their signal
         if number == signal.SIGINT:
             flags &= ~_SA_RESTART  # as Python installs it, so that blocking calls notice Ctrl-C
         new = _SigAction(handler=ours, flags=flags)

@@ -12,8 +12,10 @@ Rules that hold throughout:
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import re
+import signal
 
 from ..errors import ErrCode
 from . import layout
@@ -40,9 +42,12 @@ EXTERNALS = (
     "mprotect",
     "raise",
     "sigaction",
+    "pthread_sigmask",
+    "sigaltstack",
+    "free",
 )
-"""C library functions that the support object calls. All but `mprotect`, `memmove` and `memset` are
-called where POSIX or glibc allow it in a signal handler."""
+"""C library functions that the support object calls. Signal handlers use only those that POSIX or
+glibc allow there: the first three, `raise`, `sigaction` and `pthread_sigmask`."""
 
 _POLL_BYTES = 1 << 20
 """Long operations look for an interruption each time they have worked on this many bytes."""
@@ -245,9 +250,35 @@ define internal i1 @interrupt_requested(ptr %act) ATTRIBUTES {
   ret i1 %hit
 }
 
+; Whether the call of this activation, or one that it is part of, is to stop. Outer activations can
+; form a ring when two Stores call each other, so that the search has an end.
+define internal i1 @stop_requested(ptr %act) ATTRIBUTES {
+entry:
+  br label %search
+search:
+  %at = phi ptr [ %act, %entry ], [ %outer, %miss ]
+  %n = phi i32 [ 0, %entry ], [ %n.next, %miss ]
+  %end = icmp eq ptr %at, null
+  %deep = icmp ugt i32 %n, 64
+  %over = or i1 %end, %deep
+  br i1 %over, label %no, label %look
+look:
+  %hit = call i1 @interrupt_requested(ptr %at)
+  br i1 %hit, label %yes, label %miss
+miss:
+  %p.outer = &act.outer(%at)
+  %outer = load ptr, ptr %p.outer
+  %n.next = add i32 %n, 1
+  br label %search
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
 ; What code outside guest bodies does instead of being stopped by the signal.
 define void @poll(ptr %act) ATTRIBUTES {
-  %hit = call i1 @interrupt_requested(ptr %act)
+  %hit = call i1 @stop_requested(ptr %act)
   br i1 %hit, label %stop, label %go
 stop:
   call void @trap(ptr %act, i32 INTERRUPTED)
@@ -299,6 +330,25 @@ known:
   %p = &thread.activation(%thread)
   %act = load volatile ptr, ptr %p
   ret ptr %act
+}
+
+; A thread ends: its record goes, and with it the stack for signals that lies behind the record,
+; which a late signal must not use any more.
+define void @thread_ended(ptr %thread) ATTRIBUTES {
+  %stack = alloca [24 x i8], align 8
+  %r.0 = call i32 @sigaltstack(ptr null, ptr %stack)
+  %current = load ptr, ptr %stack
+  %own = getelementptr i8, ptr %thread, i64 THREAD_RECORD_BYTES
+  %is.own = icmp eq ptr %current, %own
+  br i1 %is.own, label %disable, label %end
+disable:
+  %p.flags = getelementptr i8, ptr %stack, i64 8
+  store i32 SS_DISABLE, ptr %p.flags
+  %r.1 = call i32 @sigaltstack(ptr %stack, ptr null)
+  br label %end
+end:
+  call void @free(ptr %thread)
+  ret void
 }
 
 ; Hands a signal to the handler that was installed before ours. A default action is restored, and
@@ -407,26 +457,11 @@ other:
 
 ; The interrupt signal: stops the call that the request names, or the call of an outer Store.
 define void @on_interrupt(i32 %signal, ptr %info, ptr %context) ATTRIBUTES {
-entry:
   %act = call ptr @current_activation()
-  br label %search
-search:
-  %at = phi ptr [ %act, %entry ], [ %outer, %miss ]
-  %n = phi i32 [ 0, %entry ], [ %n.next, %miss ]
-  %end = icmp eq ptr %at, null
-  %deep = icmp ugt i32 %n, 64
-  %stop = or i1 %end, %deep
-  br i1 %stop, label %other, label %look
-look:
-  %hit = call i1 @interrupt_requested(ptr %at)
-  br i1 %hit, label %found, label %miss
-miss:
-  %p.outer = &act.outer(%at)
-  %outer = load ptr, ptr %p.outer
-  %n.next = add i32 %n, 1
-  br label %search
+  %hit = call i1 @stop_requested(ptr %act)
+  br i1 %hit, label %found, label %other
 found:
-  call void @stop_guest(ptr %act, ptr %context)
+  call void @stop_guest(ptr %act, ptr %context, i32 %signal)
   ret void
 other:
   call void @chain(i32 %signal, ptr %info, ptr %context, i64 2, i1 false)
@@ -450,14 +485,16 @@ request:
   %id = load volatile i64, ptr %p.id
   %p.request = &act.interrupt_request(%act)
   store volatile i64 %id, ptr %p.request
-  call void @stop_guest(ptr %act, ptr %context)
+  call void @stop_guest(ptr %act, ptr %context, i32 %signal)
   br label %done
 done:
   ret void
 }
 
-; Traps when the interrupted instruction is in a guest body; all other code polls.
-define internal void @stop_guest(ptr %act, ptr %context) ATTRIBUTES {
+; Traps when the interrupted instruction is in a guest body; all other code polls. The signal was
+; blocked so far, so that many that arrive together do not pile up on the small stack for signals;
+; those that wait are handled, one by one and in vain, when it is unblocked.
+define internal void @stop_guest(ptr %act, ptr %context, i32 %signal) ATTRIBUTES {
   %p.pc = getelementptr i8, ptr %context, i64 CONTEXT_PC
   %pc = load i64, ptr %p.pc
   %guest = call i1 @in_guest(i64 %pc)
@@ -467,6 +504,16 @@ stop:
   %fp = load ptr, ptr %p.fp
   %after = add i64 %pc, 1
   call void @record_frames(ptr %act, i64 %after, ptr %fp)
+  %set = alloca [128 x i8], align 8
+  call void @llvm.memset.p0.i64(ptr %set, i8 0, i64 128, i1 false)
+  %number = sub i32 %signal, 1
+  %word = lshr i32 %number, 6
+  %bit = and i32 %number, 63
+  %bit.wide = zext i32 %bit to i64
+  %member = shl i64 1, %bit.wide
+  %p.word = getelementptr i64, ptr %set, i32 %word
+  store i64 %member, ptr %p.word
+  %r = call i32 @pthread_sigmask(i32 SIG_UNBLOCK, ptr %set, ptr null)
   call void @unwind(ptr %act, i32 INTERRUPTED)
   unreachable
 elsewhere:
@@ -743,6 +790,9 @@ declare ptr @memset(ptr, i32, i64)
 declare i32 @mprotect(ptr, i64, i32)
 declare i32 @raise(i32)
 declare i32 @sigaction(i32, ptr, ptr)
+declare i32 @sigaltstack(ptr, ptr)
+declare i32 @pthread_sigmask(i32, ptr, ptr)
+declare void @free(ptr)
 """
 
 
@@ -754,6 +804,9 @@ def support_module() -> str:
         "NEEDS_THREAD": layout.STATUS_NEEDS_THREAD,
         "CALL_SLOTS": layout.CALL_SLOTS,
         "MAX_FRAMES": layout.MAX_FRAMES,
+        "THREAD_RECORD_BYTES": ctypes.sizeof(ThreadRecord),
+        "SS_DISABLE": 2,
+        "SIG_UNBLOCK": int(signal.SIG_UNBLOCK),
         "CONTEXT_PC": context["pc"],
         "CONTEXT_FP": context["fp"],
         "FAULT_ADDRESS": _FAULT_ADDRESS,
