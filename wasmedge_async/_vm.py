@@ -115,11 +115,11 @@ class VM:
         Raises:
             LoadError: it cannot be read, or is no module (with the byte's offset).
         """
-        await self._actor.ask(Load(0, VM_NAME, _absolute(path)))
+        await self._actor.ask(Request(Load(0, VM_NAME, _absolute(path))))
 
     async def load_wasm_buffer(self, data: bytes | bytearray | memoryview) -> None:
         """Load a module from memory, as `load_wasm_file`."""
-        await self._actor.ask(Load(0, VM_NAME, None), bytes(data))
+        await self._actor.ask(Request(Load(0, VM_NAME, None), bytes(data)))
 
     async def validate(self) -> None:
         """Validate the loaded module: LOADED to VALIDATED (specification chapter 3).
@@ -128,7 +128,7 @@ class VM:
             ValidationError: the module breaks a rule (with the byte's offset).
             WasmEdgeError: nothing is loaded (`WrongVMWorkflow`).
         """
-        await self._actor.ask(Validate(0, VM_NAME))
+        await self._actor.ask(Request(Validate(0, VM_NAME)))
 
     async def instantiate(self) -> None:
         """Instantiate the validated module: VALIDATED to INSTANTIATED (specification 4.5.4).
@@ -138,7 +138,7 @@ class VM:
             Trap: the start function, or a segment that does not fit.
             WasmEdgeError: nothing is validated (`WrongVMWorkflow`).
         """
-        await self._actor.ask(Instantiate(0, VM_NAME))
+        await self._actor.ask(Request(Instantiate(0, VM_NAME)))
 
     async def register_wasm_file(self, name: str, path: Path) -> None:
         """Instantiate a module from a file under a name, for others to import from.
@@ -149,15 +149,15 @@ class VM:
             InstantiationError: the name is taken (`ModuleNameConflict`), or the imports do not fit.
             LoadError, ValidationError: it is no valid module.
         """
-        await self._actor.ask(Register(0, VM_NAME, name, _absolute(path)))
+        await self._actor.ask(Request(Register(0, VM_NAME, name, _absolute(path))))
 
     async def register_wasm_buffer(self, name: str, data: bytes | bytearray | memoryview) -> None:
         """Instantiate a module from memory under a name, as `register_wasm_file`."""
-        await self._actor.ask(Register(0, VM_NAME, name, None), bytes(data))
+        await self._actor.ask(Request(Register(0, VM_NAME, name, None), bytes(data)))
 
     async def cleanup(self) -> None:
         """Drop all modules: back to INITED."""
-        await self._actor.ask(Cleanup(0, VM_NAME))
+        await self._actor.ask(Request(Cleanup(0, VM_NAME)))
 
     # --- Calls ------------------------------------------------------------------------------------
 
@@ -178,27 +178,23 @@ class VM:
             WasmEdgeError: there is no such function, or the number of arguments is wrong.
             TypeError, OverflowError: an argument does not fit the function's type.
         """
-        return await self._actor.ask(
-            Call(0, VM_NAME, None, func, to_wire(args), microseconds(timeout)), None, timeout
-        )
+        message = Call(0, VM_NAME, None, func, to_wire(args), microseconds(timeout))
+        return await self._actor.ask(Request(message, None, timeout))
 
     async def execute_registered(
         self, module: str, func: str, *args: Any, timeout: float | None = None
     ) -> list[Any]:
         """Call a function of a registered module, as `execute`; works in every state."""
-        return await self._actor.ask(
-            Call(0, VM_NAME, module, func, to_wire(args), microseconds(timeout)), None, timeout
-        )
+        message = Call(0, VM_NAME, module, func, to_wire(args), microseconds(timeout))
+        return await self._actor.ask(Request(message, None, timeout))
 
     async def run_wasm_file(
         self, path: Path, func: str, *args: Any, timeout: float | None = None
     ) -> list[Any]:
         """Load, validate and instantiate a module from a file, and call a function of it."""
-        return await self._actor.ask(
-            Run(0, VM_NAME, _absolute(path), func, to_wire(args), microseconds(timeout)),
-            None,
-            timeout,
-        )
+        wire = to_wire(args)
+        message = Run(0, VM_NAME, _absolute(path), func, wire, microseconds(timeout))
+        return await self._actor.ask(Request(message, None, timeout))
 
     async def run_wasm_buffer(
         self,
@@ -208,9 +204,8 @@ class VM:
         timeout: float | None = None,
     ) -> list[Any]:
         """Load, validate and instantiate a module from memory, and call a function of it."""
-        return await self._actor.ask(
-            Run(0, VM_NAME, None, func, to_wire(args), microseconds(timeout)), bytes(data), timeout
-        )
+        message = Run(0, VM_NAME, None, func, to_wire(args), microseconds(timeout))
+        return await self._actor.ask(Request(message, bytes(data), timeout))
 
     # --- Questions --------------------------------------------------------------------------------
 
@@ -231,7 +226,7 @@ class VM:
 
     async def _functions(self, request: Request) -> dict[str, FunctionType]:
         items = request.items = []
-        await self._actor.wait(request)
+        await self._actor.ask(request)
         return {
             name: FunctionType(map(ValType, parameters), map(ValType, returns))
             for name, parameters, returns in items

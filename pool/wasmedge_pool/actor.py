@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -11,7 +11,7 @@ import anyio
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import PoolClosed, VMLost
 from wasmedge_pool.mailbox import Mailbox, Patient, Request, answer, running_loop
-from wasmedge_pool.protocol import CreateVM, Message
+from wasmedge_pool.protocol import CreateVM
 from wasmedge_pool.settings import config_to_wire
 from wasmedge_runtime.configure import Configure
 
@@ -78,19 +78,15 @@ class Actor:
             if not isinstance(error, Exception):
                 raise
 
-    async def ask(
-        self, message: Message, bulk: bytes | None = None, timeout: float | None = None
-    ) -> list[Any]:
+    def ask(self, request: Request) -> Coroutine[Any, Any, list[Any]]:
         """Have a request answered, after all those that were made before.
+
+        It is in the queue when this returns; what is returned is to be awaited.
 
         Raises:
             PoolClosed: the VM is closed.
             VMLost: its worker has ended.
         """
-        return await self.wait(Request(message, bulk, timeout))
-
-    async def wait(self, request: Request) -> list[Any]:
-        """As `ask`."""
         if self._closed:
             raise PoolClosed("this VM is closed")
         if self._mailbox is None:
@@ -100,7 +96,7 @@ class Actor:
         if mailbox.gone:
             raise VMLost(self._lost)
         mailbox.submit(request)
-        return await answer(request)
+        return answer(request)
 
     async def close(self) -> None:
         """End the worker; what still waits or runs fails with `PoolClosed`. Idempotent."""

@@ -31,6 +31,7 @@ from wasmedge_pool.protocol import (
     encode,
     from_wire,
 )
+from wasmedge_runtime.state import VMState
 
 __all__ = ["GRACE_SECONDS", "Mailbox", "Patient", "Request", "answer", "running_loop"]
 
@@ -40,6 +41,9 @@ GRACE_SECONDS = 1.0
 
 # The most requests that are sent and not answered. More would only lie in the socket's buffer.
 WINDOW = 1024
+
+_ANSWERS = (Result, Failure, Items, Skipped)
+_LAST_STATE = max(VMState)
 
 # What one answer may consist of, so that an endless one does not fill the parent's memory.
 _MAX_ITEMS = 1_000_000
@@ -372,32 +376,32 @@ class Mailbox:
             if isinstance(message, Log):
                 _log(message)
                 continue
-            if not isinstance(message, Result | Failure | Items | Skipped):
+            if not isinstance(message, _ANSWERS):
                 raise ProtocolError(f"a {type(message).__name__} out of order")
             if not sent or sent[0].number != message.id:
                 raise ProtocolError(f"an answer to request {message.id}, which it was not running")
-            if isinstance(message, Items):
+            if isinstance(message, Result):
+                self._take_state(message.state)
+                sent.popleft().finish(from_wire(message.values))
+            elif isinstance(message, Failure):
+                error = error_from_wire(message.error)
+                self._take_state(message.state)
+                sent.popleft().fail(error)
+            elif isinstance(message, Items):
                 self._take_items(sent[0], message)
-                continue
-            if isinstance(message, Skipped):
+            else:
                 self.skipped(message.id)
                 sent.popleft()
-                continue
-            if message.state > 3:
-                raise ProtocolError(f"a VM in the state {message.state}")
-            if isinstance(message, Result):
-                values = from_wire(message.values)
-                self.state = message.state
-                sent.popleft().finish(values)
-            else:
-                error = error_from_wire(message.error)
-                self.state = message.state
-                sent.popleft().fail(error)
         self._head_since = self._loop.time()
         if self._queue:
             self._flush()
         if self._on_progress is not None:
             self._on_progress()
+
+    def _take_state(self, state: int) -> None:
+        if state > _LAST_STATE:
+            raise ProtocolError(f"a VM in the state {state}")
+        self.state = state
 
     def _take_items(self, request: Request, message: Items) -> None:
         if request.items is None:

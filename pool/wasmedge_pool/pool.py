@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -210,8 +210,10 @@ class WorkerPool:
 
     # --- Calls ------------------------------------------------------------------------------------
 
-    async def call(self, request: Request) -> list[Any]:
+    def call(self, request: Request) -> Coroutine[Any, Any, list[Any]]:
         """Have a call answered by any worker; they begin in the order in which they were made.
+
+        It is in the queue when this returns; what is returned is to be awaited.
 
         Raises:
             PoolClosed: the pool is closed.
@@ -224,7 +226,7 @@ class WorkerPool:
         if self._holes:
             self._heal()
         self._dispatch()
-        return await answer(request)
+        return answer(request)
 
     def _heal(self) -> None:
         now = self._loop.time()

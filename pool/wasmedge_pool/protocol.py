@@ -479,11 +479,11 @@ class Decoder:
         record, checks = row
         if len(fields) != len(checks) + 1:
             raise ProtocolError(f"a {record.__name__} with {len(fields) - 1} fields")
-        for position, check in enumerate(checks, 1):
-            if not check(fields[position]):
-                name = record._fields[position - 1]
+        values = fields[1:]
+        for name, check, value in zip(record._fields, checks, values, strict=True):
+            if not check(value):
                 raise ProtocolError(f"a {record.__name__} whose {name} is wrong")
-        return record._make(fields[1:])
+        return record._make(values)
 
 
 # --- Values -------------------------------------------------------------------------------------

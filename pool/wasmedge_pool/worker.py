@@ -57,6 +57,8 @@ __all__ = ["Worker", "main"]
 _ITEMS = 1024
 _ITEM_BYTES = 256 * 1024
 
+_TIMED = frozenset({Call, Run})
+
 
 def main(data: int, control: socket.socket, page: int | None) -> None:
     """Run a worker on the engine; returns when the parent wants it to end.
@@ -185,7 +187,15 @@ class Worker:
                 self._take(message)
 
     def _take(self, message: Message) -> None:
-        if isinstance(message, Chunk):
+        handler = self._handlers.get(type(message))
+        if handler is not None:
+            request: Any = message
+            vm = self._vms.get(request.vm)
+            if vm is None:
+                raise ProtocolError(f"there is no VM {request.vm}")
+            timeout = request.timeout if type(message) in _TIMED else None
+            self._answer(request, handler, vm, timeout)
+        elif isinstance(message, Chunk):
             if not message.offset:
                 self._bulk.clear()  # what came before belonged to a request that was cancelled
             self._bulk.append(message.data)
@@ -200,12 +210,7 @@ class Worker:
         elif isinstance(message, CreateVM):
             self._answer(message, self._create, None, None)
         else:
-            request: Any = message
-            vm = self._vms.get(request.vm)
-            if vm is None:
-                raise ProtocolError(f"there is no VM {request.vm}")
-            timeout = request.timeout if isinstance(message, Call | Run) else None
-            self._answer(request, self._handlers[type(message)], vm, timeout)
+            raise ProtocolError(f"a {type(message).__name__}, which has no handler")
 
     def _answer(
         self,

@@ -18,6 +18,7 @@ from tests.pool.test_process import actor, call, gone
 from wasmedge_pool import mailbox
 from wasmedge_pool.actor import VM_NAME, Actor
 from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost
+from wasmedge_pool.mailbox import Request
 from wasmedge_pool.process import WorkerProcess
 from wasmedge_pool.protocol import Call, GetFunctionList, Load
 from wasmedge_runtime.configure import Configure
@@ -161,11 +162,12 @@ def test_a_timeout_counts_running_time_only(run: Run[None]) -> None:
         message = Call(0, VM_NAME, None, "echo", (1,), 100_000)
         sleeper = asyncio.ensure_future(call(vm, "sleep", 300))
         await asyncio.sleep(0)
-        assert await vm.ask(message, None, 0.1) == [1]  # it waited for three times its timeout
+        # It waits for three times its timeout.
+        assert await vm.ask(Request(message, None, 0.1)) == [1]
         await sleeper
         began = time.monotonic()
         with pytest.raises(CallTimeout):
-            await vm.ask(Call(0, VM_NAME, None, "spin", (), 100_000), None, 0.1)
+            await vm.ask(Request(Call(0, VM_NAME, None, "spin", (), 100_000), None, 0.1))
         assert time.monotonic() - began > 0.09
         assert await call(vm, "echo", 1) == [1]
         await vm.close()
@@ -180,11 +182,11 @@ def test_each_call_has_its_own_deadline(run: Run[None]) -> None:
         vm = actor()
         for timeout in (10.0, 0.1, 5.0, 0.05, 0.2):
             message = Call(0, VM_NAME, None, "echo", (1,), int(timeout * 1e6))
-            assert await vm.ask(message, None, timeout) == [1]
+            assert await vm.ask(Request(message, None, timeout)) == [1]
         for timeout in (0.1, 0.05, 0.0):
             message = Call(0, VM_NAME, None, "spin", (), int(timeout * 1e6))
             with pytest.raises(CallTimeout):
-                await vm.ask(message, None, timeout)
+                await vm.ask(Request(message, None, timeout))
         await asyncio.sleep(0.1)
         assert await call(vm, "sleep", 200) == []
         await vm.close()
@@ -197,7 +199,7 @@ def test_a_deadline_holds_while_the_event_loop_is_busy(run: Run[None]) -> None:
         vm = actor()
         await call(vm, "echo")
         spinning = asyncio.ensure_future(
-            vm.ask(Call(0, VM_NAME, None, "spin", (), 50_000), None, 0.05)
+            vm.ask(Request(Call(0, VM_NAME, None, "spin", (), 50_000), None, 0.05))
         )
         behind = asyncio.ensure_future(call(vm, "calls"))
         await asyncio.sleep(0.01)
@@ -254,7 +256,7 @@ def test_a_large_module_travels_and_the_loop_stays_responsive(run: Run[None]) ->
 
         watching = asyncio.ensure_future(watch())
         module = bytes(50_000_000)
-        await vm.ask(Load(0, VM_NAME, None), module)
+        await vm.ask(Request(Load(0, VM_NAME, None), module))
         done = True
         await watching
         assert await call(vm, "module_size") == [len(module)]
@@ -270,13 +272,13 @@ def test_a_load_that_is_cancelled_halfway_leaves_nothing_behind(run: Run[None]) 
         await call(vm, "sleep", 1)
         sleeper = asyncio.ensure_future(call(vm, "sleep", 100))
         await asyncio.sleep(0.01)
-        loading = asyncio.ensure_future(vm.ask(Load(0, VM_NAME, None), bytes(5_000_000)))
+        loading = asyncio.ensure_future(vm.ask(Request(Load(0, VM_NAME, None), bytes(5_000_000))))
         await asyncio.sleep(0.01)  # the socket is full, the rest waits
         loading.cancel()
         await asyncio.wait([loading])
         assert loading.cancelled()
         await sleeper
-        await vm.ask(Load(0, VM_NAME, None), b"the module")
+        await vm.ask(Request(Load(0, VM_NAME, None), b"the module"))
         assert await call(vm, "module_size") == [10]
         await vm.close()
 
@@ -286,9 +288,9 @@ def test_a_load_that_is_cancelled_halfway_leaves_nothing_behind(run: Run[None]) 
 def test_a_long_list_comes_in_parts(run: Run[None]) -> None:
     async def main() -> None:
         vm = actor()
-        request = mailbox.Request(GetFunctionList(0, VM_NAME))
+        request = Request(GetFunctionList(0, VM_NAME))
         request.items = []
-        await vm.wait(request)
+        await vm.ask(request)
         assert [item[0] for item in request.items] == [f"f{n}" for n in range(3000)]
         await vm.close()
 

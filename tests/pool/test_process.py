@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,8 @@ def actor(target: str = FAKE) -> Actor:
     return Actor(None, partial(WorkerProcess, target))
 
 
-def call(vm: Actor, function: str, *args: object) -> Coroutine[Any, Any, list[Any]]:
-    return vm.ask(Call(0, VM_NAME, None, function, to_wire(args), None))
+async def call(vm: Actor, function: str, *args: object) -> list[Any]:
+    return await vm.ask(Request(Call(0, VM_NAME, None, function, to_wire(args), None)))
 
 
 def gone(pid: int) -> bool:
@@ -233,7 +232,7 @@ def test_a_worker_that_lies_is_ended_and_harms_nobody(run: Run[None], lie: str, 
         request.items = []
         begun = liar.begin()
         with pytest.raises((WorkerDied, VMLost), match="broke the protocol") as caught:
-            await liar.wait(request)
+            await liar.ask(request)
         await asyncio.wait([begun.future])
         cause = begun.future.exception() or caught.value
         assert why in f"{cause} {caught.value}"
@@ -353,10 +352,10 @@ def test_a_frozen_worker_is_killed_after_the_grace_period(
             if timeout is None:
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.1):
-                        await vm.ask(message)
+                        await vm.ask(Request(message))
             else:
                 with pytest.raises(CallTimeout):
-                    await vm.ask(message, None, timeout)
+                    await vm.ask(Request(message, None, timeout))
             assert gone(vm.pid)
             with pytest.raises(VMLost, match="did not stop"):
                 await call(vm, "echo")
