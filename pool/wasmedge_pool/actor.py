@@ -57,7 +57,13 @@ class Actor:
         return self._mailbox is not None and not self._closed
 
     def begin(self) -> Request:
-        """Start the worker and make its VM; returns the request that is answered when it is."""
+        """Start the worker and make its VM; returns the request that is answered when it is.
+
+        Raises:
+            PoolClosed: the VM is closed.
+        """
+        if self._closed:
+            raise PoolClosed("this VM is closed")
         loop = running_loop()
         self._ended = Patient(loop=loop)
         mailbox = self._mailbox = Mailbox(self._make_backend(), self._on_lost)

@@ -102,7 +102,13 @@ class WorkerPool:
     # --- Workers ----------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Start the workers, unless they have been started."""
+        """Start the workers, unless they have been started.
+
+        Raises:
+            PoolClosed: the pool is closed.
+        """
+        if self._closed:
+            raise PoolClosed("this pool is closed")
         if self._module is not None:
             return
         self._loop = running_loop()
@@ -219,8 +225,6 @@ class WorkerPool:
             PoolClosed: the pool is closed.
             WorkerDied: the worker ended during the call, or none could be started.
         """
-        if self._closed:
-            raise PoolClosed("this pool is closed")
         self.begin()
         self._queue.append(request)
         if self._holes:

@@ -66,6 +66,11 @@ def fibonacci() -> bytes:
     )
 
 
+def endless_start() -> bytes:
+    """Its start function does not return."""
+    return wat("(module (start $f) (func $f (loop (br 0))))")
+
+
 def math() -> bytes:
     """What another module imports."""
     return wat(

@@ -104,6 +104,16 @@ def test_a_vm_works_without_a_with_block(run: Run[None]) -> None:
     run(main())
 
 
+def test_a_closed_vm_cannot_be_entered(run: Run[None]) -> None:
+    async def main() -> None:
+        vm = VM()
+        await vm.close()
+        with pytest.raises(PoolClosed):
+            await vm.__aenter__()
+
+    run(main())
+
+
 def test_a_relative_path_means_the_parents_directory(
     run: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +329,20 @@ def test_a_deadline_ends_an_endless_loop(run: Run[None]) -> None:
                 await vm.execute_registered("calls", "spin", timeout=0.05)
             with pytest.raises(ValueError, match="timeout must be"):
                 await vm.execute("spin", timeout=-1)
+
+    run(main())
+
+
+def test_a_start_function_can_be_cancelled(run: Run[None]) -> None:
+    async def main() -> None:
+        async with VM() as vm:
+            await vm.load_wasm_buffer(modules.endless_start())
+            await vm.validate()
+            with anyio.move_on_after(0.1) as scope:
+                await vm.instantiate()
+            assert scope.cancelled_caught
+            assert vm.state is VMState.VALIDATED
+            assert await vm.run_wasm_buffer(modules.fibonacci(), "fib", 5) == [8]
 
     run(main())
 

@@ -156,6 +156,19 @@ def test_a_bad_module_is_refused_when_the_pool_opens(run: Run[None], tmp_path: P
     run(main())
 
 
+def test_opening_a_pool_can_be_cancelled(run: Run[None]) -> None:
+    async def main() -> None:
+        pool = VMPool(modules.endless_start(), workers=2)
+        with anyio.move_on_after(0.5) as scope:
+            await pool.__aenter__()
+        assert scope.cancelled_caught
+        assert not pool._pool._living
+        with pytest.raises(PoolClosed):
+            await pool.__aenter__()
+
+    run(main())
+
+
 def test_leaving_the_block_finishes_what_was_accepted(run: Run[None]) -> None:
     async def main() -> None:
         async with VMPool(modules.calls(), workers=2) as pool:
