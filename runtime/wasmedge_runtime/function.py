@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from types import FunctionType as PythonFunction
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -104,7 +105,11 @@ class Function:
         function._cost = 0
         function._instance = instance
         function._index = index
-        function.__call__ = run  # type: ignore[method-assign]
+        # A copy that holds the instance: somebody may keep `function.__call__` alone. The instance
+        # keeps `run` itself, which therefore must not hold it.
+        bound = PythonFunction(run.__code__, run.__globals__, "call", None, run.__closure__)
+        bound.__dict__["instance"] = instance
+        function.__call__ = bound  # type: ignore[method-assign]
         function._closed = False
         function._borrowed = True
         return function

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from wasmedge_runtime.binary.sections import ModuleParser
 from wasmedge_runtime.configure import Configure
-from wasmedge_runtime.errors import ErrCode, LoadError
+from wasmedge_runtime.errors import ErrCode, LoadError, closed_error
 from wasmedge_runtime.limits import MAX_MODULE_SIZE
 from wasmedge_runtime.module import AST
 
@@ -24,6 +26,7 @@ class Loader:
 
     def __init__(self, config: Configure | None = None) -> None:
         self._proposals = (config or Configure()).proposals
+        self._closed = False
 
     def load_file(self, path: str | os.PathLike[str]) -> AST:
         """Read the module in a file.
@@ -32,6 +35,7 @@ class Loader:
             LoadError: IllegalPath when there is no such file, ReadError when it cannot be read;
                 otherwise as `load_buffer`.
         """
+        self._check_open()
         try:
             with Path(path).open("rb") as file:
                 # One byte past the cap is enough to know, however large the file is.
@@ -52,6 +56,26 @@ class Loader:
                 these there is no AST.
             TypeError: not a buffer.
         """
+        self._check_open()
         if not isinstance(data, bytes):
             data = bytes(memoryview(data))
         return ModuleParser(data, self._proposals).parse()
+
+    def close(self) -> None:
+        """End the use of this object; modules it loaded stay."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed_error(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

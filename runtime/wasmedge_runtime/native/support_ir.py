@@ -52,12 +52,13 @@ glibc allow there: the first three, `raise`, `sigaction` and `pthread_sigmask`."
 _POLL_BYTES = 1 << 20
 """Long operations look for an interruption each time they have worked on this many bytes."""
 
-# Offsets in ucontext_t, and of si_addr in siginfo_t (Linux).
+# Offsets in ucontext_t, and of si_addr and si_code in siginfo_t (Linux).
 _CONTEXT = {
     "x86_64": {"pc": 168, "fp": 120},
     "aarch64": {"pc": 440, "fp": 416},
 }
 _FAULT_ADDRESS = 16
+_SIGNAL_CODE = 8
 
 _STRUCTURES = {
     "act": Activation,
@@ -351,9 +352,18 @@ end:
   ret void
 }
 
+; Whether a signal comes from an instruction (si_code is positive), not from kill() or raise().
+define internal i1 @is_fault(ptr %info) ATTRIBUTES {
+  %p = getelementptr i8, ptr %info, i64 SIGNAL_CODE
+  %code = load i32, ptr %p
+  %fault = icmp sgt i32 %code, 0
+  ret i1 %fault
+}
+
 ; Hands a signal to the handler that was installed before ours. A default action is restored, and
-; happens when the instruction faults again. A previous handler that raises the signal anew (as
-; faulthandler does) finds itself here a second time: then the default action takes over.
+; happens when the instruction faults again, or when a signal that was sent is sent again. A previous
+; handler that raises the signal anew (as faulthandler does) finds itself here a second time: then
+; the default action takes over.
 define internal void @chain(
     i32 %signal, ptr %info, ptr %context, i64 %which, i1 %fault) ATTRIBUTES {
   %previous = getelementptr [4 x [152 x i8]], ptr @previous_actions, i64 0, i64 %which
@@ -368,6 +378,10 @@ restore:
   %blank = alloca [152 x i8], align 8
   call void @llvm.memset.p0.i64(ptr %blank, i8 0, i64 152, i1 false)
   %r = call i32 @sigaction(i32 %signal, ptr %blank, ptr null)
+  %returns = call i1 @is_fault(ptr %info)
+  br i1 %returns, label %ignore, label %again_sent
+again_sent:
+  %r.0 = call i32 @raise(i32 %signal)
   ret void
 installed:
   br i1 %fault, label %once, label %call
@@ -396,7 +410,9 @@ entry:
   %p.pc = getelementptr i8, ptr %context, i64 CONTEXT_PC
   %pc = load i64, ptr %p.pc
   %guest = call i1 @in_guest(i64 %pc)
-  br i1 %guest, label %find, label %other
+  %fault = call i1 @is_fault(ptr %info)
+  %own = and i1 %guest, %fault
+  br i1 %own, label %find, label %other
 find:
   %key = load i32, ptr @thread_key
   %thread = call ptr @pthread_getspecific(i32 %key)
@@ -810,6 +826,7 @@ def support_module() -> str:
         "CONTEXT_PC": context["pc"],
         "CONTEXT_FP": context["fp"],
         "FAULT_ADDRESS": _FAULT_ADDRESS,
+        "SIGNAL_CODE": _SIGNAL_CODE,
         "STACK_OVERFLOW": layout.STATUS_STACK_OVERFLOW,
         "COST_LIMIT_EXCEEDED": int(ErrCode.CostLimitExceeded),
         "INTERRUPTED": int(ErrCode.Interrupted),
