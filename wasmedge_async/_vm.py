@@ -20,9 +20,8 @@ from wasmedge_pool.protocol import (
     Register,
     Run,
     Validate,
-    microseconds,
-    to_wire,
 )
+from wasmedge_pool.values import microseconds, to_wire
 from wasmedge_runtime.configure import Configure
 from wasmedge_runtime.state import VMState
 from wasmedge_runtime.types import FunctionType, ValType

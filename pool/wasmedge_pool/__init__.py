@@ -7,7 +7,7 @@
       -> WorkerPool: which worker, replacement                pool.py
       -> Backend: start, send, receive, stop                  backend.py
       -> WorkerProcess: one child, two sockets, one page      process.py
-           data socket: messages                              protocol.py
+           data socket: messages          protocol.py, values.py, settings.py
            ~~~ process border ~~~
       -> worker.main: one request at a time on the engine     worker.py
            control socket: interrupts, hang-up                watchdog.py

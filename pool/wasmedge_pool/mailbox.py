@@ -29,8 +29,8 @@ from wasmedge_pool.protocol import (
     address,
     chunks,
     encode,
-    from_wire,
 )
+from wasmedge_pool.values import from_wire
 from wasmedge_runtime.state import VMState
 
 __all__ = ["GRACE_SECONDS", "Mailbox", "Patient", "Request", "answer", "running_loop"]
@@ -239,10 +239,14 @@ class Mailbox:
         """Put a request at the end of the queue. Never waits."""
         request.owner = self
         self._queue.append(request)
-        if self._ready and not self._flush_scheduled:
+        if not self._ready or self._flush_scheduled:
+            return
+        if self._sent:
             # Once per turn of the event loop: a thousand calls leave with one write.
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
+        else:
+            self._flush()  # the worker has nothing to do
 
     async def stopped(self, request: Request) -> None:
         """Interrupt a request whose future is done, and wait until it cannot run any more."""

@@ -40,10 +40,9 @@ from wasmedge_pool.protocol import (
     Skipped,
     Validate,
     encode,
-    from_wire,
-    to_wire,
 )
 from wasmedge_pool.settings import config_from_wire
+from wasmedge_pool.values import from_wire, to_wire
 from wasmedge_pool.watchdog import Watchdog
 from wasmedge_runtime.configure import Configure
 from wasmedge_runtime.errors import ErrCode, Trap, WasmEdgeError

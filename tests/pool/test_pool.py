@@ -22,7 +22,8 @@ from wasmedge_pool.errors import PoolClosed, WorkerDied
 from wasmedge_pool.mailbox import Request
 from wasmedge_pool.pool import WorkerPool
 from wasmedge_pool.process import WorkerProcess
-from wasmedge_pool.protocol import Call, to_wire
+from wasmedge_pool.protocol import Call
+from wasmedge_pool.values import to_wire
 
 
 def make(size: int = 2, target: str = FAKE) -> WorkerPool:
