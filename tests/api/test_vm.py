@@ -464,6 +464,29 @@ def test_a_worker_ends_with_a_parent_that_is_killed_in_a_call(tmp_path: Path) ->
         assert not Path(f"/proc/{pid}").exists()
 
 
+def test_a_program_that_forgets_to_close_leaves_no_process(tmp_path: Path) -> None:
+    """Its event loop is closed, and then the interpreter, in the middle of a call."""
+    (tmp_path / "calls.wasm").write_bytes(modules.calls())
+    program = (
+        f"import sys; sys.path[:] = {[p for p in sys.path if p]!r}\n"
+        "import asyncio, wasmedge_async\n"
+        "async def main():\n"
+        "    global vm\n"
+        "    vm = wasmedge_async.VM()\n"
+        "    await vm.run_wasm_file('calls.wasm', 'empty')\n"
+        "    asyncio.ensure_future(vm.run_wasm_file('calls.wasm', 'spin'))\n"
+        "    await asyncio.sleep(0.1)\n"
+        "    print(vm._actor.pid)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""  # ResourceWarning is shown in development mode only
+    assert not Path(f"/proc/{int(done.stdout)}").exists()
+
+
 def test_two_vms_run_at_the_same_time(run: Run[None]) -> None:
     async def main() -> None:
         async with ready() as one, ready() as two:
