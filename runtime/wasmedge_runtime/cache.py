@@ -89,18 +89,25 @@ def load(name: str) -> bytes | None:
     place = folder()
     if place is None:
         return None
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(place / name[:2] / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if not all(_is_private(directory.stat()) for directory in (place, place / name[:2])):
+            _log.warning("cache folder %s is open to others: not used", place)
+            return None
+        descriptor = os.open(place / name[:2] / name, flags)
+        try:
+            status = os.fstat(descriptor)
+            if not _is_private(status) or not stat.S_ISREG(status.st_mode):
+                _log.warning("cache entry %s belongs to somebody else or is open to others", name)
+                return None
+            if status.st_size > _LARGEST_ENTRY:
+                return None
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read()
+        finally:
+            os.close(descriptor)
     except OSError:
         return None
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not _is_private(status) or not stat.S_ISREG(status.st_mode):
-            _log.warning("cache entry %s belongs to somebody else or is open to others", name)
-            return None
-        if status.st_size > _LARGEST_ENTRY:
-            return None
-        data = file.read()
     head = len(_MAGIC) + _DIGEST_BYTES
     if not data.startswith(_MAGIC) or len(data) < head:
         return None

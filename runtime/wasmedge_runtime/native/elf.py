@@ -114,7 +114,7 @@ def parse(data: bytes) -> ObjectFile:
     """Read an object file; every offset and index in it is checked. Raises `ObjectError`."""
     try:
         return _parse(data)
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, IndexError, OverflowError, UnicodeDecodeError) as error:
         raise ObjectError(f"damaged object file: {error}") from error
 
 

@@ -361,9 +361,9 @@ define internal i1 @is_fault(ptr %info) ATTRIBUTES {
 }
 
 ; Hands a signal to the handler that was installed before ours. A default action is restored, and
-; happens when the instruction faults again, or when a signal that was sent is sent again. A previous
-; handler that raises the signal anew (as faulthandler does) finds itself here a second time: then
-; the default action takes over.
+; happens when the instruction faults again, or when a signal that was sent is sent again. A
+; previous handler that raises the signal anew (as faulthandler does) finds itself here a second
+; time: then the default action takes over.
 define internal void @chain(
     i32 %signal, ptr %info, ptr %context, i64 %which, i1 %fault) ATTRIBUTES {
   %previous = getelementptr [4 x [152 x i8]], ptr @previous_actions, i64 0, i64 %which

@@ -1,0 +1,165 @@
+"""Whatever is done a thousand times leaves resident memory as it was."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.runtime.engine import EXTERNREF, I32, Engine
+from tests.wat import wat
+from wasmedge_runtime import VM, ExternRef, HostFunctionError, Trap
+
+ROUNDS = 1000
+WARM_UP = 300
+TOLERANCE = 1 << 20
+"""Bytes by which the resident memory may differ: 1 KB a round is a leak."""
+
+MODULE = """(module (import "host" "echo" (func $echo (param externref i32) (result i32)))
+  (memory (export "memory") 1 4) (data (i32.const 0) "data")
+  (table (export "table") 10 funcref) (elem (i32.const 0) $add $f)
+  (global (export "global") (mut i32) (i32.const 1))
+  (func $add (export "add") (param i32 i32) (result i32)
+    (i32.store (i32.const 8) (local.get 0))
+    (i32.add (i32.load (i32.const 8)) (local.get 1)))
+  (func $f (export "f") (param externref) (result i32)
+    (call $echo (local.get 0) (i32.const 7)))
+  (func (export "trap") (drop (i32.load (i32.const -1))))
+  (func $deep (export "deep") (call $deep) (call $deep))
+  (func (export "grow") (drop (memory.grow (i32.const 1)))))"""
+
+
+def resident() -> int:
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def stays_flat(work: Callable[[int], object]) -> None:
+    for n in range(WARM_UP):
+        work(n)
+    before = resident()
+    for n in range(ROUNDS):
+        work(n)
+    assert resident() - before < TOLERANCE
+
+
+def engine_with_host() -> Engine:
+    engine = Engine()
+    engine.host(echo=([EXTERNREF, I32], [I32], lambda data, memory, reference, n: n))
+    return engine
+
+
+def test_loading_instantiating_calling_and_closing() -> None:
+    wat(MODULE)
+
+    def work(n: int) -> None:
+        engine = engine_with_host()
+        exports = engine.exports(MODULE)
+        assert exports["add"](n, 1) == [n + 1]
+        assert engine.call("f", object()) == [7]
+        exports["grow"]()
+        assert exports["table"].get_data(0) is not None
+        engine.store.close()
+
+    stays_flat(work)
+
+
+def test_running_different_modules_in_one_vm() -> None:
+    modules = [
+        wat(f'(module (memory 1) (func (export "f") (result i32) (i32.const {n})))')
+        for n in range(10)
+    ]
+    with VM() as vm:
+
+        def work(n: int) -> None:
+            assert vm.run_wasm_buffer(modules[n % 10], "f") == [n % 10]
+
+        stays_flat(work)
+
+
+def test_registering_and_cleaning_up_in_one_vm() -> None:
+    module = wat(
+        '(module (table (export "t") 3 funcref) (func (export "f") (result i32) (i32.const 1)))'
+    )
+    with VM() as vm:
+
+        def work(n: int) -> None:
+            vm.register_wasm_buffer("m", module)
+            assert vm.execute_registered("m", "f") == [1]
+            vm.cleanup()
+
+        stays_flat(work)
+
+
+@pytest.mark.parametrize("name", ["trap", "deep"])
+def test_traps(name: str) -> None:
+    engine = engine_with_host()
+    function = engine.exports(MODULE)[name]
+
+    def work(n: int) -> None:
+        with pytest.raises(Trap):
+            function()
+
+    stays_flat(work)
+
+
+def test_host_functions_and_references() -> None:
+    engine = engine_with_host()
+    function = engine.exports(MODULE)["f"]
+
+    def work(n: int) -> None:
+        for _ in range(10):
+            assert function(bytearray(100)) == [7]
+        with ExternRef(bytearray(1000)) as reference:
+            assert function(reference) == [7]
+
+    stays_flat(work)
+
+
+def test_host_functions_that_fail() -> None:
+    engine = Engine()
+
+    def fail(data: object, memory: object) -> None:
+        raise ValueError(bytearray(10000))
+
+    engine.host(fail=([], [], fail))
+    engine.instantiate(
+        '(module (import "host" "fail" (func $fail)) (func (export "f") (call $fail)))'
+    )
+
+    def work(n: int) -> None:
+        with pytest.raises(HostFunctionError):
+            engine.call("f")
+
+    stays_flat(work)
+
+
+def test_host_modules_in_new_stores() -> None:
+    def work(n: int) -> None:
+        engine_with_host().instantiate(MODULE)
+
+    stays_flat(work)
+
+
+def test_modules_that_cannot_be_instantiated() -> None:
+    engine = engine_with_host()
+    broken = '(module (memory 1) (data (i32.const 65536) "x") (func (export "f")))'
+
+    def work(n: int) -> None:
+        with pytest.raises(Trap):
+            engine.instantiate(broken)
+
+    stays_flat(work)
+
+
+def test_address_space_is_given_back() -> None:
+    """More memories in turn than fit into the address space at once."""
+    for _ in range(20):
+        engine = Engine()
+        for _ in range(1000):
+            engine.instantiate("(module (memory 1))")
+        memory = engine.store.core
+        assert sum(1 for _ in memory._memories) < 1000
