@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-ROUNDS = 7
+ROUNDS = 11
 
 
 def interleave(

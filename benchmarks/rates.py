@@ -23,6 +23,7 @@ from benchmarks.measure import interleave, time_once
 from benchmarks.report import duration
 from tests.wat import wat
 from wasmedge_runtime import Configure, Executor, Loader, Store, Validator
+from wasmedge_runtime.codegen.module import ModuleTranslator, Variant
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTANCES = 200
@@ -49,6 +50,8 @@ def stages(data: bytes) -> dict[str, float]:
     started = time.perf_counter()
     Validator(configuration).validate(module)
     times["validate"] = time.perf_counter() - started
+    translator = ModuleTranslator(module, Variant(guarded=True, counting=False, gas=False))
+    times["translate"] = time_once(translator.text)
     started = time.perf_counter()
     executor.instantiate(store, module)
     times["instantiate"] = time.perf_counter() - started
@@ -121,6 +124,7 @@ def rates() -> dict[str, str]:
         "load": rate(cold["load"]),
         "validate": rate(cold["validate"]),
         "validate, wasmtime": rate(peer["validate"]),
+        "translate to LLVM IR": rate(cold["translate"]),
         "instantiate, nothing cached": rate(cold["instantiate"]),
         "instantiate, cached": rate(warm["instantiate"]),
         "compile, wasmtime": rate(peer["compile"]),
