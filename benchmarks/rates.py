@@ -115,7 +115,7 @@ def rates() -> dict[str, str]:
     peer = peer_stages(data)
 
     def rate(seconds: float) -> str:
-        return f"{duration(seconds)}, {count / seconds / 1e6:.2f} million instructions/s"
+        return f"{duration(seconds)}, {round(count / seconds, -3):,.0f} instructions/s"
 
     ours, theirs = _small(wat((build.KERNELS / "fib.wat").read_text()))
     small = interleave({"ours": ours, "theirs": theirs})
