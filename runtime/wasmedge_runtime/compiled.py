@@ -22,6 +22,10 @@ _log = logging.getLogger("wasmedge")
 _LEVEL = 2
 """LLVM's optimisation level for code that runs at once."""
 
+_LARGEST_OPTIMISED = 100_000
+"""Lines of IR of a function beyond which its module is not optimised at all: at any level above 0,
+LLVM's code generator needs quadratic time for a function's size."""
+
 _lock = threading.Lock()
 _loaded: weakref.WeakValueDictionary[str, CompiledModule] = weakref.WeakValueDictionary()
 
@@ -73,7 +77,8 @@ def _compile(ast: AST, variant: Variant, name: str) -> CompiledModule:
     translator = ModuleTranslator(ast, variant)
     text = translator.text()
     started = time.perf_counter()
-    data = compile_object(text, _LEVEL)
+    level = _LEVEL if translator.largest_function <= _LARGEST_OPTIMISED else 0
+    data = compile_object(text, level)
     _log.debug("compiled in %.1f ms to %d bytes", (time.perf_counter() - started) * 1e3, len(data))
     segments = [array.array("H", run).tobytes() for run in translator.segments]
     cache.store(name, msgpack.packb([data, segments]))

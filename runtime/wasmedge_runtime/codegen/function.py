@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from .module import ModuleTranslator
 
 _FUNCTION, _END, _ELSE = 0, 0x0B, 0x05
+_HUGE = 32_000
+"""Lines of IR beyond which a function is not optimised. LLVM takes more than proportional time for
+large functions (40 s were seen for one of 60 KB, made for the purpose); the largest of real
+programs, interpreters' main loops, stay below."""
+_INLINED_LINES = 10  # what a call of a function of the lowering amounts to
+
 _LARGE_FRAME = 4096
 """A leaf whose slots take less than this needs no stack check: the headroom covers it."""
 
@@ -100,6 +106,7 @@ class FunctionTranslator:
         self.run: list[int] = []  # opcodes not yet accounted for
         self.block = "body"
         self.has_calls = False
+        self.inlined = 0
         self.traps: set[int] = set()
         self._prepared: set[str] = set()
         self._labels = itertools.count()
@@ -367,6 +374,7 @@ class FunctionTranslator:
                 operand = f"%v{len(out)}"
                 emit(f"{operand} = {a}{', '.join(map(str.__add__, b, operands))})")
                 self.module.used.add(c)
+                self.inlined += 1
                 push(operand)
             elif kind == TEMPLATE:
                 operands = stack[-b:]
@@ -418,10 +426,13 @@ class FunctionTranslator:
 
     def _assemble(self) -> str:
         parameters = [f"{IR_TYPE[t]} %p{i}" for i, t in enumerate(self.type.parameters)]
+        size = len(self.out) + _INLINED_LINES * self.inlined
+        self.module.largest_function = max(self.module.largest_function, size)
+        attributes = "#3" if size > _HUGE else "#0"
         linkage = "hidden" if self.module.is_referenced(self.index) else "internal"
         lines = [
             f"define {linkage} {self.result_type} @f{self.index}"
-            f'({", ".join(["ptr %c", *parameters])}) #0 section ".guest" {{',
+            f'({", ".join(["ptr %c", *parameters])}) {attributes} section ".guest" {{',
             "entry:",
         ]
         slots = 0

@@ -40,6 +40,7 @@ _ATTRIBUTES = f"""
 attributes #0 = {{ {ATTRIBUTES} "probe-stack"="inline-asm" }}
 attributes #1 = {{ {ATTRIBUTES} }}
 attributes #2 = {{ {ATTRIBUTES} cold noinline noreturn }}
+attributes #3 = {{ {ATTRIBUTES} "probe-stack"="inline-asm" noinline optnone }}
 !0 = !{{}}
 !1 = !{{!"{_STACK_POINTER.get(platform.machine(), "sp")}"}}
 !2 = !{{!"branch_weights", i32 1, i32 1048575}}
@@ -67,6 +68,8 @@ class ModuleTranslator:
     """Names of the lowering's functions that the bodies call."""
     segments: list[tuple[int, ...]] = field(default_factory=list)
     """Opcodes of each run of instructions, when gas is measured; the run's cost is their sum."""
+    largest_function: int = 0
+    """Lines of IR of the largest body, roughly."""
     _referenced: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
