@@ -70,8 +70,8 @@ def in_small_thread(function: Callable[..., Any], *args: Any) -> Any:
 PROGRAMS = {
     "plain recursion": PLAIN,
     "mutual recursion through a table": MUTUAL,
-    "frames above 64 KiB": large_frame(9000, "i64"),
-    "vector frames": large_frame(6000, "v128"),
+    "frames above 64 KiB": large_frame(8400, "i64"),
+    "vector frames": large_frame(4500, "v128"),
 }
 
 
@@ -95,7 +95,7 @@ def test_a_frame_larger_than_the_whole_stack_does_not_jump_over_its_end() -> Non
         from wasmedge_runtime import Trap
 
         engine = Engine()
-        engine.instantiate(large_frame(6000, "v128"))  # 96 KB
+        engine.instantiate(large_frame(4500, "v128"))  # 96 KB
         threading.stack_size(64 << 10)
         for _ in range(3):
             fields = [mmap.mmap(-1, 1 << 20) for _ in range(8)]
