@@ -103,6 +103,7 @@ class StoreCore:
         """External references that the guest may hold, by handle."""
         self._purge_at = _PURGE_AT
         self._temporary: list[int] = []
+        self._purge_at = _SWEEP_AT
         self.extern_holders: weakref.WeakSet[Any] = weakref.WeakSet()
         """Tables and globals that can hold external references; each has `handles()`."""
         self.links: weakref.WeakValueDictionary[int, HostLink] = weakref.WeakValueDictionary()
@@ -227,6 +228,9 @@ class StoreCore:
         """After the outermost call: forget objects that were wrapped for it, unless the guest
         stored them in a table or a global."""
         temporary = self._temporary
+        if len(self.externs) > self._purge_at:
+            self.externs = {h: r for h, r in self.externs.items() if not r._closed}
+            self._purge_at = 2 * len(self.externs) + _SWEEP_AT
         if not temporary:
             return
         holders = list(self.extern_holders)

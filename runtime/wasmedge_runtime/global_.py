@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from collections.abc import Iterator
 from types import TracebackType
@@ -55,6 +56,13 @@ class Global:
         self._keepers: set[Any] = set()
         self._closed = False
         self._borrowed = False
+
+    def held_by(self, owner: Any) -> Global:
+        """The same global as an object that keeps the instance alive whose function it may hold
+        (see `Table.held_by`)."""
+        found = copy.copy(self)
+        found._owner = owner
+        return found
 
     @property
     def address(self) -> int:

@@ -7,7 +7,7 @@ import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from .core import StoreCore, type_number
 from .function import Function
@@ -17,13 +17,14 @@ from .memory import Memory
 from .module import AST
 from .native.layout import ContextHeader, FunctionRecord
 from .table import Table
-from .types import ExternType, RefType, ValType
+from .types import ExternType
 
 if TYPE_CHECKING:
     from .compiled import CompiledModule
     from .statistics import Statistics
 
 Extern = Function | Table | Memory | Global
+_Own = TypeVar("_Own", Table, Global)
 
 _RECORD_BYTES = ctypes.sizeof(FunctionRecord)
 
@@ -92,6 +93,9 @@ class ModuleInstance:
         self._keepers: set[Any] = set()
         self._callers: dict[int, Caller] = {}
         self._exported_callers: dict[str, Callable[..., list[Any]]] = {}
+        self._exported: weakref.WeakValueDictionary[tuple[ExternType, int], Table | Global] = (
+            weakref.WeakValueDictionary()
+        )
         self.export_entries = MappingProxyType({e.name: (e.kind, e.index) for e in ast.exports})
         self.memories = imports.memories + memories
         self.tables = imports.tables + [Table(kind) for kind in ast.tables]
@@ -258,15 +262,18 @@ class ModuleInstance:
             return self.function(index)
         if kind == ExternType.TABLE:
             table = self.tables[index]
-            if table._type.ref_type == RefType.FUNCREF:
-                table.keep(self)  # whoever holds the table may call the functions in it
-            return table
+            return table if index < self._ast.imported_tables else self._held(kind, index, table)
         if kind == ExternType.MEMORY:
             return self.memories[index]
         cell = self.globals[index]
-        if cell._type.val_type == ValType.FUNCREF:
-            cell.keep(self)
-        return cell
+        return cell if index < self._ast.imported_globals else self._held(kind, index, cell)
+
+    def _held(self, kind: ExternType, index: int, own: _Own) -> _Own:
+        """An own table or global as an object for others, the same as long as somebody has it."""
+        held = self._exported.get((kind, index))
+        if not isinstance(held, type(own)):
+            held = self._exported[kind, index] = own.held_by(self)
+        return held
 
     @property
     def exports(self) -> Exports:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from collections.abc import Iterator
 from types import TracebackType
@@ -55,8 +56,19 @@ class Table:
         self._core: StoreCore | None = None
         self._pending: dict[int, FuncRef | ExternRef | None] = {}
         self._keepers: set[Any] = set()
+        self._owner: Any = None
         self._closed = False
         self._borrowed = False
+
+    def held_by(self, owner: Any) -> Table:
+        """The same table as an object that keeps the instance alive whose functions it holds.
+
+        Instances hold their own tables; those must not hold them in turn, or only the cycle
+        collector could free either.
+        """
+        table = copy.copy(self)
+        table._owner = owner
+        return table
 
     @property
     def record_address(self) -> int:

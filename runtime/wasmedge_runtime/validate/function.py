@@ -59,7 +59,7 @@ class FunctionValidator(Rules):
     def __init__(self, ast: AST, context: Context) -> None:
         super().__init__(ast, context)
         self._kinds = kinds(context.proposals, context.has_memory)
-        self._rules = rules(self._kinds)
+        self._rules = rules(context.proposals, context.has_memory)
 
     def validate(self, index: int) -> tuple[dict[int, int], int]:
         """Validate body `index`.

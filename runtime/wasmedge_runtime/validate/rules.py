@@ -9,6 +9,7 @@ their own (`IRREGULAR`), named after the instruction.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeAlias
 
 from wasmedge_runtime import limits
@@ -24,6 +25,7 @@ from wasmedge_runtime.validate.dispatch import (
     ROWS,
     SIZE,
     index_of,
+    kinds,
 )
 from wasmedge_runtime.validate.immediates import IMMEDIATES, BodyReader, ImmediateRule
 from wasmedge_runtime.validate.stack import UNKNOWN
@@ -309,11 +311,13 @@ _REGULAR: dict[int, tuple[ImmediateRule, list[int], list[int]]] = {
 }
 
 
-def rules(kinds: list[int]) -> list[Rule]:
-    """The rule of each index of `dispatch`, for a module with these kinds."""
+@lru_cache(maxsize=64)
+def rules(proposals: frozenset[Proposal], has_memory: bool) -> list[Rule]:
+    """The rule of each index of `dispatch`, for a module of the same `kinds`."""
+    allowed = kinds(proposals, has_memory)
     result: list[Rule] = [Rules.refused] * SIZE
     for row in INSTRUCTIONS:
         index = index_of(row.opcode)
-        if kinds[index] != REFUSED:
+        if allowed[index] != REFUSED:
             result[index] = Rules.regular if index in _REGULAR else IRREGULAR[row.opcode]
     return result
