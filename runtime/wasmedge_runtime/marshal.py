@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import convert
 from .errors import Terminate
-from .native.layout import CALL_SLOTS, SLOT_BYTES, STATUS_HOST_FAILED, CallDescriptor
+from .native.layout import CALL_SLOTS, SLOT_BYTES, CallDescriptor
 from .types import FunctionType
 from .values import V128
 
@@ -120,17 +120,25 @@ def _caller_factory(kind: FunctionType) -> Callable[..., Any]:
     source = (
         "def make(lock, buffer, address, enter, settle, pack, unpack, keeper, activation,\n"
         "         to_bits, from_bits, to_handle, from_handle, swept, wrong_count, Terminate,\n"
-        "         V128):\n"
+        "         V128, again):\n"
+        "    busy = False\n"
         "    def call(*args):\n"
+        "        nonlocal busy\n"
         "        try:\n"
         f"            {spread}\n"
         "        except ValueError:\n"
         "            raise wrong_count(len(args)) from None\n"
         + _indent(encode, 2)
+        # Python runs signal handlers and finalizers between any two of these steps. One that calls
+        # the same function must not use the buffer of the call that it interrupts.
         + "        with lock:\n"
+        "            if busy: return again(args)\n"
+        "            busy = True\n"
         "            try:\n" + _indent(body, 4) + "            except Terminate:\n"
         "                if activation.depth: raise\n"
         "                return []\n"
+        "            finally:\n"
+        "                busy = False\n"
         f"        return [{', '.join(f'r{i}' for i in range(len(returns)))}]\n"
         "    return call\n"
     )
@@ -196,6 +204,15 @@ def make_caller(
             return 0
 
         enter = enter_measured
+
+    spare: list[Caller] = []
+
+    def again(args: tuple[Any, ...]) -> list[Any]:
+        """A call inside a call of the same function: with a buffer of its own."""
+        if not spare:
+            spare.append(make_caller(core, record, kind, statistics, timing, keeper))
+        return spare[0](*args)
+
     caller: Caller = _caller_factory(kind)(
         core.lock,
         buffer,
@@ -214,6 +231,7 @@ def make_caller(
         functools.partial(wrong_count, kind),
         Terminate,
         V128,
+        again,
     )
     # The call may not mention its buffer (no slots), but the address points into it.
     caller.__dict__["buffer"] = raw
@@ -240,7 +258,7 @@ def _callback_factory(kind: FunctionType) -> Callable[..., Any]:
     if returns:
         give.append(f"pack(slots, 0, {', '.join(_names(returns, 'r'))})")
     source = (
-        "def make(core, body, data, cost, slots, status, failed, pack, unpack, keeper,\n"
+        "def make(core, body, data, cost, slots, status, pack, unpack, keeper,\n"
         "         activation, memory_of, to_bits, from_bits, to_handle, from_handle,\n"
         "         sequence_of_results, V128):\n"
         "    def callback():\n"
@@ -252,8 +270,6 @@ def _callback_factory(kind: FunctionType) -> Callable[..., Any]:
         + "            status.value = 0\n"
         "        except BaseException as error:\n"
         "            core.pending = error\n"
-        # A nested call of this function that went well has written 0.
-        "            status.value = failed\n"
         "        if core.metering: core.leave_host()\n"
         "    return callback\n"
     )
@@ -283,7 +299,6 @@ def make_callback(
         cost,
         slots,
         status,
-        STATUS_HOST_FAILED,
         Struct(_format(tuple(map(int, kind.returns)), _IN)).pack_into,
         Struct(_format(tuple(map(int, kind.parameters)), _OUT)).unpack_from,
         keeper,

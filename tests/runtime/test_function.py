@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.engine import EXTERNREF, F32, F64, FUNCREF, I32, I64, Engine
+from tests.runtime.engine import EXTERNREF, F32, F64, FUNCREF, I32, I64, Engine, output_of
 from tests.runtime.engine import V128 as V128_TYPE
 from wasmedge_runtime import (
     I32 as I32Value,
@@ -440,3 +440,39 @@ def test_a_body_must_be_callable(wrong: Any) -> None:
 def test_a_type_must_be_a_type() -> None:
     with pytest.raises(TypeError, match="FunctionType"):
         Function("() -> ()", print)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "body", ["(local.get 0) (local.get 1)", "(call $echo (local.get 0) (local.get 1))"]
+)
+def test_a_signal_handler_may_call_the_function_that_it_interrupts(body: str) -> None:
+    """Between any two steps of a call, its arguments and results stay its own."""
+    output = output_of(
+        f"""
+        import signal
+        from tests.runtime.engine import I64, Engine
+
+        engine = Engine()
+        engine.host(echo=([I64, I64], [I64, I64], lambda data, memory, a, b: (a, b)))
+        f = engine.exports(
+            '(module (import "host" "echo" (func $echo (param i64 i64) (result i64 i64)))'
+            '(func (export "f") (param i64 i64) (result i64 i64) {body}))'
+        )["f"]
+        wrong = calls = signals = 0
+
+        def handler(*args):
+            global wrong, signals
+            signals += 1
+            wrong += f(-1, -2) != [-1, -2]
+            signal.setitimer(signal.ITIMER_REAL, 0.0001)
+
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.0001)
+        while signals < 2000:
+            calls += 1
+            wrong += f(calls, calls + 1) != [calls, calls + 1]
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        print(wrong)
+        """
+    )
+    assert output == "0"

@@ -144,7 +144,10 @@ def host_stub(name: str, kind: FunctionType) -> str:
     """An LLVM function that wasm calls in place of a host function of this type.
 
     It puts the arguments into the slots of its `HostContext`, calls back into Python, and takes the
-    results from the same slots. The status says *failed* until Python has completed.
+    results from the same slots. The status says *failed* until Python has completed. Slots and
+    status are put back afterwards: a signal handler of Python can run before the arguments are
+    taken, or behind the results, and call the same function; and a call that fails may have had
+    nested ones that went well.
     """
 
     def field(name: str) -> str:
@@ -155,7 +158,13 @@ def host_stub(name: str, kind: FunctionType) -> str:
         f"define hidden {result_type(kind)} @{name}({', '.join(['ptr %host', *parameters])}) #1 {{",
         f"%slots.p = {field('slots')}",
         "%slots = load ptr, ptr %slots.p",
+        f"%status.p = {field('status')}",
+        "%status.before = load volatile i64, ptr %status.p",
     ]
+    shared = range(max(len(kind.parameters), len(kind.returns)))
+    for i in shared:
+        lines.append(f"%k{i} = getelementptr i8, ptr %slots, i64 {i * SLOT_BYTES}")
+        lines.append(f"%before{i} = load <2 x i64>, ptr %k{i}, align 8")
     for i, code in enumerate(kind.parameters):
         lines.append(f"%p{i} = getelementptr i8, ptr %slots, i64 {i * SLOT_BYTES}")
         lines.append(f"store {IR_TYPE[code]} %a{i}, ptr %p{i}, align 8")
@@ -165,20 +174,25 @@ def host_stub(name: str, kind: FunctionType) -> str:
         "%in_host = load i64, ptr %in_host.p",
         "%deeper = add i64 %in_host, 1",
         "store volatile i64 %deeper, ptr %in_host.p",
-        f"%status.p = {field('status')}",
         f"store volatile i64 {STATUS_HOST_FAILED}, ptr %status.p",
         f"%callback.p = {field('callback')}",
         "%callback = load ptr, ptr %callback.p",
         "call void %callback()",
         "store volatile i64 %in_host, ptr %in_host.p",
         "%status = load volatile i64, ptr %status.p",
+    ]
+    for i, code in enumerate(kind.returns):
+        lines.append(f"%r{i} = load {IR_TYPE[code]}, ptr %k{i}, align 8")
+    lines += [f"store <2 x i64> %before{i}, ptr %k{i}, align 8" for i in shared]
+    lines += [
+        "store volatile i64 %status.before, ptr %status.p",
         f"%returned.p = {field('returned')}",
         "%returned = load ptr, ptr %returned.p",
         "call void %returned(ptr %act, i64 %status)",
     ]
     if len(kind.returns) == 1:
         ir_type = IR_TYPE[kind.returns[0]]
-        lines += [f"%r = load {ir_type}, ptr %slots, align 8", f"ret {ir_type} %r"]
+        lines.append(f"ret {ir_type} %r0")
     else:
         if kind.returns:
             lines += [
@@ -187,8 +201,6 @@ def host_stub(name: str, kind: FunctionType) -> str:
             ]
             for i, code in enumerate(kind.returns):
                 lines += [
-                    f"%q{i} = getelementptr i8, ptr %slots, i64 {i * SLOT_BYTES}",
-                    f"%r{i} = load {IR_TYPE[code]}, ptr %q{i}, align 8",
                     f"%s{i} = getelementptr i8, ptr %results, i64 {i * SLOT_BYTES}",
                     f"store {IR_TYPE[code]} %r{i}, ptr %s{i}, align 8",
                 ]
