@@ -103,7 +103,6 @@ class StoreCore:
         """External references that the guest may hold, by handle."""
         self._purge_at = _PURGE_AT
         self._temporary: list[int] = []
-        self._purge_at = _SWEEP_AT
         self.extern_holders: weakref.WeakSet[Any] = weakref.WeakSet()
         """Tables and globals that can hold external references; each has `handles()`."""
         self.links: weakref.WeakValueDictionary[int, HostLink] = weakref.WeakValueDictionary()
@@ -170,7 +169,8 @@ class StoreCore:
         self.externs[handle] = value
         if len(self.externs) > self._purge_at:
             # The guest gets the same error for a closed reference as for one that is not there.
-            self.externs = {h: r for h, r in self.externs.items() if not r._closed}
+            # A copy: the garbage collector can run finalizers here that use references.
+            self.externs = {h: r for h, r in list(self.externs.items()) if not r._closed}
             self._purge_at = max(2 * len(self.externs), _PURGE_AT)
         return handle
 
@@ -228,9 +228,6 @@ class StoreCore:
         """After the outermost call: forget objects that were wrapped for it, unless the guest
         stored them in a table or a global."""
         temporary = self._temporary
-        if len(self.externs) > self._purge_at:
-            self.externs = {h: r for h, r in self.externs.items() if not r._closed}
-            self._purge_at = 2 * len(self.externs) + _SWEEP_AT
         if not temporary:
             return
         holders = list(self.extern_holders)
