@@ -85,18 +85,24 @@ def test_recursion_without_end_in_a_thread_with_a_small_stack(text: str) -> None
     in_small_thread(overflows, text)
 
 
-def test_a_frame_larger_than_the_whole_stack_does_not_jump_over_its_end() -> None:
-    """Memory below the stack, which a frame without probes would write to, stays as it was."""
+@pytest.mark.parametrize(("count", "stack"), [(4500, 64 << 10), (45000, 256 << 10)])
+def test_a_frame_larger_than_the_whole_stack_does_not_jump_over_its_end(
+    count: int, stack: int
+) -> None:
+    """Memory below the stack, which a frame without probes would write to, stays as it was.
+
+    The frames have 72 KB and 1.4 MB.
+    """
     output = output_of(
-        """
+        f"""
         import mmap, threading
         from tests.runtime.engine import Engine, Running
         from tests.runtime.test_stack import large_frame
         from wasmedge_runtime import Trap
 
         engine = Engine()
-        engine.instantiate(large_frame(4500, "v128"))  # 96 KB
-        threading.stack_size(64 << 10)
+        engine.instantiate(large_frame({count}, "v128"))
+        threading.stack_size({stack})
         for _ in range(3):
             fields = [mmap.mmap(-1, 1 << 20) for _ in range(8)]
             running = Running(engine.call, "f", 1)
