@@ -42,6 +42,9 @@ def compile_object(text: str, level: int) -> bytes:
     module = llvm.parse_assembly(text)
     try:
         module.verify()
+        # No data layout while LLVM optimises (it sets one when it emits): knowing that 64-bit
+        # integers are native, it widens induction variables and then masks every address. A SIMD
+        # kernel took 55 ms instead of 40.
         module.triple = machine.triple
         options = llvm.create_pipeline_tuning_options(speed_level=level)
         builder = llvm.create_pass_builder(machine, options)
