@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 from collections.abc import Iterator
+from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -160,6 +161,10 @@ class Table:
             raise TypeError(f"number of elements must be an int, not {type(n).__name__}")
         if n < 0:
             raise ValueError(f"number of elements must not be negative: {n}")
+        with nullcontext() if self._core is None else self._core.lock:
+            self._grow(n)
+
+    def _grow(self, n: int) -> None:
         record = self._record
         size = record.size + n
         if size > record.max_size:

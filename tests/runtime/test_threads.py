@@ -196,6 +196,26 @@ def test_a_store_moves_between_threads() -> None:
     assert running.trap().code is ErrCode.Interrupted
 
 
+def test_host_and_guest_grow_a_memory_at_the_same_time() -> None:
+    """No growth is lost."""
+    text = """(module (memory (export "memory") 0 400)
+      (func (export "f") (result i32) (local i32 i32)
+        (loop
+          (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1))
+            (then (local.set 1 (i32.add (local.get 1) (i32.const 1)))))
+          (br_if 0 (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1)))
+                             (i32.const 150))))
+        (local.get 1)))"""
+    for _ in range(20):
+        exports = Engine().exports(text)
+        memory = exports["memory"]
+        running = Running(exports["f"])
+        for _ in range(150):
+            memory.grow_page(1)
+        assert running.result() == [150]
+        assert memory.page_size == 300
+
+
 def test_garbage_is_collected_while_modules_are_loaded() -> None:
     """Instances in cycles are freed by the collector, at any point of another instantiation."""
 

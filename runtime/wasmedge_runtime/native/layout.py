@@ -84,6 +84,7 @@ class MemoryRecord(Record):
         ("base", ctypes.c_uint64),
         ("bytes", ctypes.c_uint64),  # current size
         ("max_pages", ctypes.c_uint64),  # growth beyond fails: declared, configured, reserved
+        ("growing", ctypes.c_uint64),  # 1 while a thread changes `bytes`
     ]
 
 

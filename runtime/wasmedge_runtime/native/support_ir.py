@@ -553,8 +553,23 @@ inside:
 """
 
 _MEMORY = """
-; memory.grow: the old size in pages, or -1. No call back into Python.
+; memory.grow: the old size in pages, or -1. No call back into Python. The host may grow a memory
+; while a guest does in another thread: one waits for the other, which makes one system call.
 define i64 @memory_grow(ptr %memory, i64 %pages) ATTRIBUTES {
+entry:
+  %p = &memory.growing(%memory)
+  br label %acquire
+acquire:
+  %seen = atomicrmw xchg ptr %p, i64 1 acquire
+  %free = icmp eq i64 %seen, 0
+  br i1 %free, label %locked, label %acquire
+locked:
+  %old = call i64 @grow_alone(ptr %memory, i64 %pages)
+  store atomic i64 0, ptr %p release, align 8
+  ret i64 %old
+}
+
+define internal i64 @grow_alone(ptr %memory, i64 %pages) ATTRIBUTES {
   %p.base = &memory.base(%memory)
   %base = load i64, ptr %p.base
   %p.bytes = &memory.bytes(%memory)
