@@ -18,7 +18,7 @@ Wrong arguments of Python calls raise Python's own `TypeError`, `ValueError`, `O
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 __all__ = [
     "MESSAGES",
@@ -118,6 +118,9 @@ class ErrCode(IntEnum):
     IndirectCallTypeMismatch = 0x8C
     ExecutionFailed = 0x8D
     RefTypeMismatch = 0x8E
+
+    # IntEnum shows a bare number, which says nothing in a message.
+    __str__ = Enum.__str__
 
 
 MESSAGES: dict[ErrCode, str] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 __all__ = ["VMState"]
 
@@ -14,3 +14,5 @@ class VMState(IntEnum):
     LOADED = 1
     VALIDATED = 2
     INSTANTIATED = 3
+
+    __str__ = Enum.__str__
