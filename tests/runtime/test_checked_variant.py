@@ -28,6 +28,11 @@ ACCESSES = """(module (memory (export "memory") 1 3)
   (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
   (func (export "size") (result i32) (memory.size))
   (func (export "spin") (loop (br 0)))
+  (func $recurse (export "recurse") (param i32) (result i32)
+    (if (result i32) (i32.eqz (local.get 0)) (then (i32.const 1))
+      (else (i32.add (call $recurse (i32.sub (local.get 0) (i32.const 1)))
+                     (call $recurse (i32.sub (local.get 0) (i32.const 1)))))))
+  (func (export "recurse_60") (drop (call $recurse (i32.const 60))))
   (func (export "nest") (loop (loop (br_if 0 (i32.load8_u (i32.const 0)))) (br 0))))"""
 
 PAGE = 65536
@@ -99,8 +104,8 @@ def test_bounds_in_the_checked_variant() -> None:
 
 
 @pytest.mark.usefixtures("checked")
-@pytest.mark.parametrize("name", ["spin", "nest"])
-def test_loops_look_for_an_interruption(name: str) -> None:
+@pytest.mark.parametrize("name", ["spin", "nest", "recurse_60"])
+def test_loops_and_functions_look_for_an_interruption(name: str) -> None:
     """With the signal blocked, only the loop itself can notice the request."""
     engine = Engine()
     exports = engine.exports(ACCESSES)

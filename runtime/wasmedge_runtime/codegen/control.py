@@ -63,15 +63,8 @@ def loop(t: FunctionTranslator, code: int, pos: int) -> int:
     t.stack += [f"%{label}.{i}" for i in range(len(params))]
     t.frames.append(frame)
     if not t.guarded:
-        _poll(t)
+        t.poll()
     return pos
-
-
-def _poll(t: FunctionTranslator) -> None:
-    """Without signal handlers, loops look for an interruption themselves."""
-    request = t.value(f"load volatile i64, ptr {t.activation_field('interrupt_request')}")
-    call = t.value(f"load volatile i64, ptr {t.activation_field('call_id')}")
-    t.trap_if(t.value(f"icmp eq i64 {request}, {call}"), int(ErrCode.Interrupted))
 
 
 @emits("if")

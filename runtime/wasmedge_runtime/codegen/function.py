@@ -185,6 +185,12 @@ class FunctionTranslator:
         self.out.append(label + ":")
         self.block = label
 
+    def poll(self) -> None:
+        """Where signals may not be had, functions and loops look for an interruption themselves."""
+        request = self.value(f"load volatile i64, ptr {self.activation_field('interrupt_request')}")
+        call = self.value(f"load volatile i64, ptr {self.activation_field('call_id')}")
+        self.trap_if(self.value(f"icmp eq i64 {request}, {call}"), int(ErrCode.Interrupted))
+
     # Metering.
 
     def account(self) -> None:
@@ -275,6 +281,8 @@ class FunctionTranslator:
         """The text of the function."""
         results = tuple(map(int, self.type.returns))
         self.frames.append(Frame(_FUNCTION, "return", (), results, 0))
+        if not self.guarded:
+            self.poll()
         self._translate_body()
         return self._assemble()
 
