@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from types import TracebackType
-from typing import Self
 
-from wasmedge_runtime.errors import closed_error
+from wasmedge_runtime.closable import Closable
 
 __all__ = [
     "DEFAULT_PROPOSALS",
@@ -82,7 +80,7 @@ class CompilerOutputFormat(IntEnum):
 _MAX_PAGES = 65536
 
 
-class Configure:
+class Configure(Closable):
     """Options for `Loader`, `Validator`, `Executor`, `VM` and `Compiler`.
 
     The seven proposals of WebAssembly 2.0 are on; `options` switches on more. What is made with a
@@ -93,7 +91,6 @@ class Configure:
     """
 
     def __init__(self, *options: Proposal | HostRegistration) -> None:
-        self._closed = False
         self._proposals = set(DEFAULT_PROPOSALS)
         self._host_registrations: set[HostRegistration] = set()
         self._max_memory_page = _MAX_PAGES
@@ -263,25 +260,6 @@ class Configure:
         twin._proposals = set(self._proposals)
         twin._host_registrations = set(self._host_registrations)
         return twin
-
-    def close(self) -> None:
-        """End the use of this object; what was made with it is not affected."""
-        self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed_error(self)
 
     def _flag(self, name: str, on: object) -> bool:
         self._check_open()

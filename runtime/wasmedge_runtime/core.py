@@ -28,9 +28,11 @@ from .values import ExternRef, FuncRef
 
 if TYPE_CHECKING:
     from .function import Function, HostLink
+    from .global_ import Global
     from .instance import ModuleInstance
     from .memory import Memory
     from .statistics import Statistics
+    from .table import Table
 
 _FUNCREF = int(ValType.FUNCREF)
 _SWEEP_AT = 64
@@ -125,6 +127,16 @@ class StoreCore:
             place.base, place.bytes = known.base, known._reservation.size
         self.activation.memory_ranges = ctypes.addressof(ranges)
         self._ranges = ranges
+
+    def check_free(self, part: Table | Memory | Global) -> None:
+        """Raise unless a table, memory or global is this Store's, or no Store's yet."""
+        if part._core is not None and part._core is not self:
+            kind = type(part).__name__
+            raise WasmEdgeError(
+                ErrCode.WrongInstanceAddress,
+                f"wrong instance address: this {kind} belongs to another Store; "
+                f"create one {kind} for each Store",
+            )
 
     # Numbers of functions, as FuncRef.index shows them.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
+from .closable import Closable
 from .codegen.module import Variant
 from .compiled import compiled_module
 from .configure import Configure
 from .core import StoreCore
-from .errors import MESSAGES, ErrCode, InstantiationError, Trap, WasmEdgeError, closed_error
+from .errors import MESSAGES, ErrCode, InstantiationError, Trap, WasmEdgeError
 from .function import Function
 from .import_object import ImportObject
 from .instance import Extern, Imports, ModuleInstance
@@ -27,7 +27,7 @@ from .values import V128
 _log = logging.getLogger("wasmedge")
 
 
-class Executor:
+class Executor(Closable):
     """Instantiates and invokes, under one configuration.
 
     Args:
@@ -40,7 +40,6 @@ class Executor:
     ) -> None:
         self._config = Configure() if config is None else config.copy()
         self._statistics = statistics
-        self._closed = False
 
     def instantiate(self, store: Store, ast: AST) -> ModuleInstance:
         """Make an instance the anonymous module of a Store, in place of the one before.
@@ -77,9 +76,12 @@ class Executor:
         externs = dict(import_object.externs)
         core = store.core
         with core.lock:
+            parts = [part for part in externs.values() if not isinstance(part, Function)]
+            for part in parts:
+                core.check_free(part)  # all of them before any is changed
+            for part in parts:
+                part.bind(core)
             for extern in externs.values():
-                if not isinstance(extern, Function):
-                    extern.bind(core)
                 if isinstance(extern, Memory):
                     extern.restrict(self._config.max_memory_page)
         store.register(import_object.name, externs)
@@ -147,25 +149,6 @@ class Executor:
         if _log.isEnabledFor(logging.DEBUG):
             log_execution(self._statistics)
         return results
-
-    def close(self) -> None:
-        """End the use of this object; instances it made keep working."""
-        self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed_error(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # Instantiation, in the order of the specification (4.5.4).
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from types import FunctionType as PythonFunction
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from . import convert
+from .closable import Closable
 from .errors import (
     MESSAGES,
     ErrCode,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 HostBody = Callable[..., Any]
 
 
-class Function:
+class Function(Closable):
     """A function that can be called, imported by modules, and put into tables.
 
     `Function(function_type, body)` makes a host function: `body(data, memory, *params)` runs when
@@ -148,12 +148,8 @@ class Function:
                 return link
         return HostLink(core, self)
 
-    def close(self) -> None:
-        """End the use of this object; what imported it keeps working. Does nothing for a function
-        that belongs to a module or an ImportObject."""
-        if not self._borrowed:
-            self._closed = True
-            self.__call__ = self._refuse  # type: ignore[method-assign]
+    def _release(self) -> None:
+        self.__call__ = self._refuse  # type: ignore[method-assign]
 
     def _refuse(self, *args: Any) -> list[Any]:
         raise closed_error(self)
@@ -171,17 +167,6 @@ class Function:
     def __repr__(self) -> str:
         kind = "host function" if self._instance is None else f"function {self._index}"
         return f"<{kind} {self._type}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _host_caller(kind: FunctionType, body: HostBody, data: Any) -> Caller:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import ctypes
 from collections.abc import Iterator
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from . import convert
+from .closable import Closable
 from .codegen.context import CELL_BYTES
-from .errors import ErrCode, WasmEdgeError, closed_error
+from .errors import ErrCode, WasmEdgeError
 from .function import as_reference
 from .types import GlobalType, RefType, ValMut, ValType
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .core import StoreCore
 
 
-class Global:
+class Global(Closable):
     """A global variable, made by the host or by a module.
 
     Args:
@@ -54,8 +54,6 @@ class Global:
         self._core = core
         self._pending: Any = None
         self._keepers: set[Any] = set()
-        self._closed = False
-        self._borrowed = False
 
     def held_by(self, owner: Any) -> Global:
         """The same global as an object that keeps the instance alive whose function it may hold
@@ -73,12 +71,7 @@ class Global:
         """Make it part of a Store; raises when a reference in it belongs to another one."""
         if self._core is core:
             return
-        if self._core is not None:
-            raise WasmEdgeError(
-                ErrCode.WrongInstanceAddress,
-                "wrong instance address: this global belongs to "
-                "another Store; create one Global for each Store",
-            )
+        core.check_free(self)
         self._core = core
         if self._type.val_type == ValType.EXTERNREF:
             core.extern_holders.add(self)
@@ -142,23 +135,3 @@ class Global:
             with self._core.lock:
                 handle = self._core.to_handle(value, kind, self.keep)
                 ctypes.c_uint64.from_address(self._address).value = handle
-
-    def close(self) -> None:
-        """End the use of this object. Does nothing when a module or a store owns it."""
-        if not self._borrowed:
-            self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed_error(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-from .errors import ErrCode, WasmEdgeError, closed_error
+from .closable import Closable
+from .errors import ErrCode, WasmEdgeError
 from .function import Function
 from .global_ import Global
 from .memory import Memory
@@ -17,7 +17,7 @@ _Extern = Function | Table | Memory | Global
 _Body = TypeVar("_Body", bound=Callable[..., Any])
 
 
-class ImportObject:
+class ImportObject(Closable):
     """A module of the host, for `Executor.register_import` and `VM.register_import`.
 
     It owns what is added to it. Adding a name twice replaces the first.
@@ -31,7 +31,6 @@ class ImportObject:
             raise TypeError(f"a module name must be a str, not {type(name).__name__}")
         self._name = name
         self._externs: dict[str, _Extern] = {}
-        self._closed = False
 
     @property
     def name(self) -> str:
@@ -98,25 +97,6 @@ class ImportObject:
             return body
 
         return add
-
-    def close(self) -> None:
-        """End the use of this object; Stores it was registered with keep its parts."""
-        self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed_error(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<ImportObject {self._name}: {', '.join(self._externs)}>"

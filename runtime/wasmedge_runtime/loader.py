@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from wasmedge_runtime.binary.sections import ModuleParser
+from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Configure
-from wasmedge_runtime.errors import ErrCode, LoadError, closed_error
+from wasmedge_runtime.errors import ErrCode, LoadError
 from wasmedge_runtime.limits import MAX_MODULE_SIZE
 from wasmedge_runtime.module import AST
 
 
-class Loader:
+class Loader(Closable):
     """Reads modules in the binary format (core specification, chapter 5).
 
     Args:
@@ -26,7 +25,6 @@ class Loader:
 
     def __init__(self, config: Configure | None = None) -> None:
         self._proposals = (config or Configure()).proposals
-        self._closed = False
 
     def load_file(self, path: str | os.PathLike[str]) -> AST:
         """Read the module in a file.
@@ -60,22 +58,3 @@ class Loader:
         if not isinstance(data, bytes):
             data = bytes(memoryview(data))
         return ModuleParser(data, self._proposals).parse()
-
-    def close(self) -> None:
-        """End the use of this object; modules it loaded stay."""
-        self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed_error(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from .errors import ErrCode, WasmEdgeError, closed_error
+from .closable import Closable
+from .errors import ErrCode, WasmEdgeError
 from .native.layout import MemoryRecord
 from .native.reservation import Reservation
 from .native.support import support
@@ -23,7 +23,7 @@ GUARDED_BYTES = (8 << 30) + PAGE_BYTES
 much reserved, generated code needs no bounds checks."""
 
 
-class Memory:
+class Memory(Closable):
     """A linear memory, made by the host or by a module.
 
     Args:
@@ -49,8 +49,6 @@ class Memory:
             self._reservation.base, limit.min * PAGE_BYTES, min(most, reserved)
         )
         self._core: StoreCore | None = None
-        self._closed = False
-        self._borrowed = False
 
     @property
     def record_address(self) -> int:
@@ -72,12 +70,7 @@ class Memory:
         """Make it part of a Store; raises when it belongs to another one."""
         if self._core is core:
             return
-        if self._core is not None:
-            raise WasmEdgeError(
-                ErrCode.WrongInstanceAddress,
-                "wrong instance address: this memory belongs to "
-                "another Store; create one Memory for each Store",
-            )
+        core.check_free(self)
         self._core = core
         core.add_memory(self)
 
@@ -154,26 +147,6 @@ class Memory:
                 f"out of bounds memory access: {length} bytes at {offset}, "
                 f"the memory has {self.byte_size}",
             )
-
-    def close(self) -> None:
-        """End the use of this object. Does nothing when a module or a store owns it."""
-        if not self._borrowed:
-            self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed_error(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _check_unsigned(what: str, value: int) -> None:

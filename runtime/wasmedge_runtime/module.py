@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
+from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Proposal
-from wasmedge_runtime.errors import ErrCode, closed_error
+from wasmedge_runtime.errors import ErrCode
 from wasmedge_runtime.types import (
     ExportType,
     ExternalValue,
@@ -102,7 +103,7 @@ class CustomSection(NamedTuple):
     end: int
 
 
-class AST:
+class AST(Closable):
     """A loaded module.
 
     The attributes are for the engine; `list_imports` and `list_exports` are the public part.
@@ -154,7 +155,6 @@ class AST:
         self.declared_functions: set[int] = set()
         """Functions that can be referenced (`refs` of the specification, 3.4.10)."""
 
-        self.closed = False
         self._function_names: dict[int, str] | None = None
 
     @property
@@ -193,17 +193,3 @@ class AST:
             for e in self.exports
             if e.index < len(spaces[e.kind])
         ]
-
-    def close(self) -> None:
-        """Refuse further use; instances made from this module keep what they need."""
-        self.closed = True
-
-    def _check_open(self) -> None:
-        if self.closed:
-            raise closed_error(self)
-
-    def __enter__(self) -> AST:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()

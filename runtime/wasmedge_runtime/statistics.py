@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
-from wasmedge_runtime.errors import closed_error
+from wasmedge_runtime.closable import Closable
 
 __all__ = ["NO_COST_LIMIT", "OPCODES", "Statistics"]
 
@@ -17,7 +15,7 @@ NO_COST_LIMIT = (1 << 64) - 1
 """The cost limit of new statistics, as large as the counter itself."""
 
 
-class Statistics:
+class Statistics(Closable):
     """Counters that an `Executor` or a `VM` adds to, as far as `Configure` switches them on.
 
     Instructions are counted as the reference's interpreter counts them, up to and including a
@@ -25,8 +23,6 @@ class Statistics:
     """
 
     def __init__(self) -> None:
-        self._closed = False
-        self._borrowed = False  # a VM's own: closing it is the VM's business
         # Written by the engine at the end of each call, and read by it at the start of one.
         self._instr_count = 0
         self._total_cost = 0
@@ -109,29 +105,6 @@ class Statistics:
         """Set counters and times to 0; the cost table and the limit stay."""
         self._check_open()
         self._instr_count = self._total_cost = self._wasm_ns = self._host_ns = 0
-
-    def close(self) -> None:
-        """End the use of this object; executors that have it keep working.
-
-        Nothing happens when it belongs to a VM.
-        """
-        if not self._borrowed:
-            self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed_error(self)
 
 
 def _check_cost(what: str, cost: object) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
+from .closable import Closable
 from .core import StoreCore
-from .errors import closed_error
 from .function import Function
 from .global_ import Global
 from .instance import Extern, ModuleInstance
@@ -17,7 +16,7 @@ from .table import Table
 _Kind = TypeVar("_Kind", Function, Table, Memory, Global)
 
 
-class Store:
+class Store(Closable):
     """Registered modules under their names, and one anonymous module, the last instantiated.
 
     A Store runs one call at a time: a second thread waits. Different Stores run in parallel.
@@ -27,8 +26,6 @@ class Store:
         self._core: StoreCore | None = None
         self._anonymous: ModuleInstance | None = None
         self._modules: dict[str, Mapping[str, Extern]] = {}
-        self._closed = False
-        self._borrowed = False
 
     @property
     def core(self) -> StoreCore:
@@ -156,26 +153,6 @@ class Store:
         """
         return self.core.interrupt()
 
-    def close(self) -> None:
-        """End the use of this Store. Functions, memories and views that somebody still holds keep
-        working. Does nothing for a Store that belongs to a VM."""
-        if self._borrowed:
-            return
-        self._closed = True
+    def _release(self) -> None:
         self._anonymous = None
         self._modules.clear()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed_error(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

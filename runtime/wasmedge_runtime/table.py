@@ -6,10 +6,10 @@ import copy
 import ctypes
 from collections.abc import Iterator
 from contextlib import nullcontext
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from .errors import ErrCode, WasmEdgeError, closed_error
+from .closable import Closable
+from .errors import ErrCode, WasmEdgeError
 from .function import as_reference
 from .limits import MAX_TABLE_ELEMENTS
 from .native.layout import TABLE_COMMIT_ELEMENTS, TableRecord
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ELEMENT_BYTES = 8
 
 
-class Table:
+class Table(Closable):
     """A table of references, made by the host or by a module.
 
     Args:
@@ -58,8 +58,6 @@ class Table:
         self._pending: dict[int, FuncRef | ExternRef | None] = {}
         self._keepers: set[Any] = set()
         self._owner: Any = None
-        self._closed = False
-        self._borrowed = False
 
     def held_by(self, owner: Any) -> Table:
         """The same table as an object that keeps the instance alive whose functions it holds.
@@ -83,12 +81,7 @@ class Table:
         """Make it part of a Store; raises when it belongs to another one."""
         if self._core is core:
             return
-        if self._core is not None:
-            raise WasmEdgeError(
-                ErrCode.WrongInstanceAddress,
-                "wrong instance address: this table belongs to "
-                "another Store; create one Table for each Store",
-            )
+        core.check_free(self)
         self._core = core
         if self._type.ref_type == RefType.EXTERNREF:
             core.extern_holders.add(self)
@@ -188,23 +181,3 @@ class Table:
                 ErrCode.TableOutOfBounds,
                 f"out of bounds table access: index {index}, the table has {self._record.size}",
             )
-
-    def close(self) -> None:
-        """End the use of this object. Does nothing when a module or a store owns it."""
-        if not self._borrowed:
-            self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed_error(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

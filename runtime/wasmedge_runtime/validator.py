@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
+from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Configure
-from wasmedge_runtime.errors import LoadError, closed_error
+from wasmedge_runtime.errors import LoadError
 from wasmedge_runtime.features import needs
 from wasmedge_runtime.module import AST
 from wasmedge_runtime.validate.context import Context
@@ -14,7 +12,7 @@ from wasmedge_runtime.validate.function import FunctionValidator
 from wasmedge_runtime.validate.module import ModuleValidator
 
 
-class Validator:
+class Validator(Closable):
     """Checks modules by the rules of the core specification, chapter 3.
 
     Args:
@@ -24,7 +22,6 @@ class Validator:
 
     def __init__(self, config: Configure | None = None) -> None:
         self._proposals = (config or Configure()).proposals
-        self._closed = False
 
     def validate(self, ast: AST) -> None:
         """Check a module; only then `ast.validated` is True.
@@ -38,8 +35,7 @@ class Validator:
             Messages end with the offset of the instruction or item in the file.
         """
         self._check_open()
-        if ast.closed:
-            raise closed_error(ast)
+        ast._check_open()
         for proposal, (code, what, offset) in ast.uses.items():
             if proposal not in self._proposals:
                 raise LoadError(code, needs(code, what, proposal), offset)
@@ -52,22 +48,3 @@ class Validator:
         ast.select_types = [select_types for select_types, _ in results]
         ast.max_operands = [height for _, height in results]
         ast.validated = True
-
-    def close(self) -> None:
-        """End the use of this object; modules it validated stay valid."""
-        self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed_error(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import operator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, SupportsIndex
 
+from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.errors import closed_error
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class FuncRef:
 _handles = itertools.count(1)
 
 
-class ExternRef:
+class ExternRef(Closable):
     """A reference to a Python object that can be handed to a guest; null is None.
 
     It lives until `close()`, or until the store it was passed into ends. The guest sees a number
@@ -175,8 +175,8 @@ class ExternRef:
 
     def __init__(self, value: Any) -> None:
         self._value = value
-        self._handle = next(_handles)  # atomic in CPython; 0 is the null reference
         self._closed = False
+        self._handle = next(_handles)  # atomic in CPython; 0 is the null reference
 
     @property
     def value(self) -> Any:
@@ -189,21 +189,8 @@ class ExternRef:
             raise closed_error(self)
         return self._value
 
-    def close(self) -> None:
-        """Let go of the object; using the reference afterwards is an error."""
-        self._closed = True
+    def _release(self) -> None:
         self._value = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return "ExternRef(closed)" if self._closed else f"ExternRef({self._value!r})"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Configure, HostRegistration
-from wasmedge_runtime.errors import ErrCode, WasmEdgeError, closed_error
+from wasmedge_runtime.errors import ErrCode, WasmEdgeError
 from wasmedge_runtime.executor import Executor
 from wasmedge_runtime.import_object import ImportObject
 from wasmedge_runtime.loader import Loader
@@ -34,7 +34,7 @@ _FIRST: dict[tuple[VMState, VMState], str] = {
 }
 
 
-class VM:
+class VM(Closable):
     """The steps from bytes to results, with a store for the instances.
 
     ::
@@ -68,7 +68,6 @@ class VM:
         self._store = store
         self._module: AST | None = None
         self._state = VMState.INITED
-        self._closed = False
 
     # Registering: what other modules import, and `execute_registered` calls.
 
@@ -185,8 +184,7 @@ class VM:
             WasmEdgeError: `ast` is closed.
         """
         self._check_open()
-        if ast.closed:
-            raise closed_error(ast)
+        ast._check_open()
         self._load(copy.copy(ast))
 
     def _load(self, ast: AST) -> None:
@@ -310,30 +308,11 @@ class VM:
         self._statistics.clear()
         self._state = VMState.INITED
 
-    def close(self) -> None:
-        """Release everything the VM owns; instances somebody still holds keep working."""
-        if self._closed:
-            return
-        self._closed = True
+    def _release(self) -> None:
         self._module = None
         if self._owns_store:
             self._store._borrowed = False
             self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise closed_error(self)
 
     def _needs(self, state: VMState, step: str) -> AST:
         """The loaded module, when the VM has come as far as `state`."""

@@ -9,6 +9,7 @@ import pytest
 from tests.runtime.engine import I32, Engine
 from wasmedge_runtime import (
     ErrCode,
+    Executor,
     Function,
     FunctionType,
     Global,
@@ -18,6 +19,7 @@ from wasmedge_runtime import (
     Memory,
     MemoryType,
     RefType,
+    Store,
     Table,
     TableType,
     ValMut,
@@ -127,3 +129,20 @@ def test_names_may_be_any_text() -> None:
         f'(module (import "{escaped}" "{escaped}" (global i32)) (export "g" (global 0)))'
     )["g"]
     assert cell.value == 8
+
+
+def test_an_import_object_that_does_not_fit_leaves_its_other_parts_free() -> None:
+    taken, free = Memory(MemoryType(Limit(1))), Table(TableType(RefType.FUNCREF, Limit(1)))
+    imports = ImportObject("first")
+    imports.add_memory("memory", taken)
+    Executor().register_import(Store(), imports)
+    both = ImportObject("both")
+    both.add_table("table", free)
+    both.add_memory("memory", taken)
+    with pytest.raises(WasmEdgeError, match="belongs to another Store"):
+        Executor().register_import(Store(), both)
+    alone = ImportObject("alone")
+    alone.add_table("table", free)
+    store = Store()
+    Executor().register_import(store, alone)
+    assert store.list_table_registered("alone") == ["table"]
