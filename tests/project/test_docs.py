@@ -1,0 +1,96 @@
+"""What the documentation shows is so: examples run as printed, links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.wat import wat
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, language: str) -> list[tuple[int, str]]:
+    """The code blocks of a page in one language, each with the line it starts in."""
+    text = read(page)
+    found = re.finditer(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [(text[: match.start(1)].count("\n"), match[1]) for match in found]
+
+
+def anchors(page: Path) -> set[str]:
+    """What links into a page can name: its headings, as GitHub writes them."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```", "", read(page), flags=re.S | re.M), re.M
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def run(source: str, namespace: dict[str, Any], page: Path, line: int) -> None:
+    """Run a block, which may await at its top level."""
+    tree = ast.parse(source)
+    ast.increment_lineno(tree, line)
+    code = compile(tree, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    result = eval(code, namespace)
+    if inspect.iscoroutine(result):
+        asyncio.run(result)
+
+
+def test_the_guides_examples_print_what_their_comments_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs" / "guide.md"
+    for _, text in blocks(page, "wat"):
+        name = text.splitlines()[0].removeprefix(";; ")
+        (tmp_path / name).write_bytes(wat(text))
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {}
+    for line, source in blocks(page, "python"):
+        run(source, namespace, page, line)
+        expected = re.findall(r"print\(.*\)  # (.*)$", source, re.MULTILINE)
+        assert capsys.readouterr().out.splitlines() == expected, f"{page.name}, line {line}"
+
+
+def test_the_readmes_example_prints_what_it_says() -> None:
+    page = ROOT / "README.md"
+    [(example, output)] = re.findall(
+        r"```python\n(.*?)```\n\nprints `(.*?)`\.", read(page), re.DOTALL
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stderr == ""
+    assert done.stdout == output + "\n"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_pages_and_headings(page: Path) -> None:
+    lost = []
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", read(page)):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.is_file() or (anchor and anchor not in anchors(target)):
+            lost.append(link)
+    assert lost == []
+
+
+def test_files_that_the_pages_name_exist() -> None:
+    folders = ("", "runtime/wasmedge_runtime", "pool/wasmedge_pool", "runtime", "pool")
+    lost = []
+    for page in PAGES:
+        for name in re.findall(r"`((?:\w+/)*\w+\.py|(?:\w+/)+)`", read(page)):
+            if not any((ROOT / folder / name).exists() for folder in folders):
+                lost.append((page.name, name))
+    assert lost == []
