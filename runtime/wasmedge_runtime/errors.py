@@ -36,8 +36,8 @@ __all__ = [
 
 
 class ErrCode(IntEnum):
-    """What went wrong, with WasmEdge's numbers: 0x20 loading, 0x40 validation, 0x60
-    instantiation, 0x80 execution."""
+    """What went wrong, with WasmEdge's numbers: below 0x20 what belongs to no phase, then
+    0x20 loading, 0x40 validation, 0x60 instantiation, 0x80 execution."""
 
     Success = 0x00
     Terminated = 0x01
@@ -204,6 +204,8 @@ MESSAGES: dict[ErrCode, str] = {
 
 class WasmEdgeError(Exception):
     """Anything the engine refuses or gives up on.
+
+    Using an object after its `close()` is one too, with `ErrCode.RuntimeError`.
 
     Args:
         code: what went wrong.

@@ -45,7 +45,8 @@ class Function(Closable):
         function_type: parameters and results.
         body: the Python function.
         data: any object, handed to `body` unchanged.
-        cost: gas that a call from wasm costs, when costs are measured.
+        cost: gas that a call from wasm costs, beside that of the `call` itself, when costs are
+            measured.
 
     Raises:
         TypeError: `body` is not callable.

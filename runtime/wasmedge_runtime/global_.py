@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Global(Closable):
-    """A global variable, made by the host or by a module.
+    """A global variable, made by the host or by a module (specification 4.2.9).
 
     Args:
         global_type: the type of its value, and whether it may change.
@@ -89,6 +89,7 @@ class Global(Closable):
         return iter((handle,) if handle else ())
 
     def handle_count(self) -> int:
+        """How many values `handles` looks at."""
         return 1
 
     @property

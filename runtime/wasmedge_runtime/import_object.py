@@ -24,6 +24,9 @@ class ImportObject(Closable):
 
     Args:
         name: the module name that imports give.
+
+    Raises:
+        TypeError: a name is not a str, or what is added not of the method's kind.
     """
 
     def __init__(self, name: str) -> None:

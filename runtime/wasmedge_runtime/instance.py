@@ -160,11 +160,13 @@ class ModuleInstance:
         self.globals.append(cell)
 
     def set_data_segment(self, index: int, address: int, length: int) -> None:
+        """Let `memory.init` find the bytes of a passive segment, in the module's file."""
         offset = self.loaded.layout.data_segment(index)
         self._put(offset, address)
         self._put(offset + 8, length)
 
     def set_element_segment(self, index: int, handles: list[int]) -> None:
+        """Let `table.init` find the references of a passive segment."""
         elements = (ctypes.c_uint64 * max(len(handles), 1))(*handles)
         self._element_arrays[index] = elements
         offset = self.loaded.layout.element_segment(index)
@@ -192,6 +194,7 @@ class ModuleInstance:
         return self.context + self.loaded.layout.function_record(index)
 
     def record_number(self, index: int) -> int:
+        """The position of an own function among those that have a record."""
         offset = self.loaded.layout.function_record(index) - self.loaded.layout.records
         return offset // _RECORD_BYTES
 
@@ -200,6 +203,7 @@ class ModuleInstance:
         return self.function(self.loaded.layout.referenced[number])
 
     def function_of_record(self, address: int) -> Function:
+        """The own function whose record is at an address."""
         return self.function_at(
             (address - self.context - self.loaded.layout.records) // _RECORD_BYTES
         )

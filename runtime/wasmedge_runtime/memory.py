@@ -24,14 +24,16 @@ much reserved, generated code needs no bounds checks."""
 
 
 class Memory(Closable):
-    """A linear memory, made by the host or by a module.
+    """A linear memory, made by the host or by a module (specification 4.2.8).
+
+    Offsets and lengths are in bytes. Guest code of another thread may change the content meanwhile.
 
     Args:
         memory_type: the size in pages of 64 KiB, and how far it may grow.
 
     Raises:
         WasmEdgeError: InvalidLimit or InvalidMemPages for a type that is not valid, RuntimeError
-            when the system has no room for it.
+            when the system has no room for it. Every method: RuntimeError after `close()`.
     """
 
     def __init__(self, memory_type: MemoryType) -> None:
@@ -52,14 +54,17 @@ class Memory(Closable):
 
     @property
     def record_address(self) -> int:
+        """Of the `layout.MemoryRecord`, for generated code."""
         return ctypes.addressof(self._record)
 
     @property
     def base(self) -> int:
+        """Address of the first byte; it never changes."""
         return int(self._record.base)
 
     @property
     def byte_size(self) -> int:
+        """The current size in bytes, also after `close()`."""
         return int(self._record.bytes)
 
     def restrict(self, pages: int) -> None:
@@ -89,7 +94,9 @@ class Memory(Closable):
         """Add `n` pages of zeros.
 
         Raises:
-            WasmEdgeError: MemoryOutOfBounds when that passes the maximum or the system refuses.
+            WasmEdgeError: MemoryOutOfBounds when that passes the maximum or the system refuses;
+                the size stays as it was.
+            TypeError, ValueError: `n` is not an int of 0 or more.
         """
         self._check_open()
         _check_unsigned("number of pages", n)
@@ -105,6 +112,7 @@ class Memory(Closable):
 
         Raises:
             WasmEdgeError: MemoryOutOfBounds.
+            TypeError, ValueError: an argument is not an int of 0 or more.
         """
         self._check_range(offset, length)
         return ctypes.string_at(self.base + offset, length)
@@ -116,7 +124,8 @@ class Memory(Closable):
 
         Raises:
             WasmEdgeError: MemoryOutOfBounds; nothing is written then.
-            ValueError: `length` is more than there is.
+            ValueError: `length` is more than there is, or `offset` is negative.
+            TypeError: `data` is no buffer, or `offset` not an int.
         """
         source = memoryview(data).cast("B")
         if length is not None:

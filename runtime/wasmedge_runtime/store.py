@@ -43,9 +43,11 @@ class Store(Closable):
         return self._modules.get(name)
 
     def set_anonymous(self, instance: ModuleInstance) -> None:
+        """Put an instance in the place of the anonymous module."""
         self._anonymous = instance
 
     def register(self, name: str, exports: Mapping[str, Extern]) -> None:
+        """Make exports importable under a name, which the caller has checked to be free."""
         self._modules[name] = exports
 
     def unregister(self, name: str) -> None:
@@ -53,6 +55,7 @@ class Store(Closable):
         self._modules.pop(name, None)
 
     def clear_anonymous(self) -> None:
+        """Forget the anonymous module; it lives on while somebody holds it."""
         self._anonymous = None
 
     # Finding.

@@ -24,7 +24,7 @@ _ELEMENT_BYTES = 8
 
 
 class Table(Closable):
-    """A table of references, made by the host or by a module.
+    """A table of references, made by the host or by a module (specification 4.2.7).
 
     Args:
         table_type: the kind of reference, the size in elements, and how far it may grow.
@@ -71,10 +71,12 @@ class Table(Closable):
 
     @property
     def record_address(self) -> int:
+        """Of the `layout.TableRecord`, for generated code."""
         return ctypes.addressof(self._record)
 
     @property
     def base(self) -> int:
+        """Address of the first element; it never changes."""
         return int(self._record.base)
 
     def bind(self, core: StoreCore) -> None:
@@ -99,6 +101,7 @@ class Table(Closable):
         return (handle for handle in elements if handle)
 
     def handle_count(self) -> int:
+        """How many elements `handles` looks at."""
         return int(self._record.size)
 
     @property
@@ -116,7 +119,8 @@ class Table(Closable):
         """The reference at `index`; None is the null reference.
 
         Raises:
-            WasmEdgeError: TableOutOfBounds.
+            WasmEdgeError: TableOutOfBounds; RefTypeMismatch for an `ExternRef` that was closed.
+            TypeError: `index` is not an int.
         """
         self._check_index(index)
         if self._core is None:
@@ -147,7 +151,8 @@ class Table(Closable):
         """Add `n` null references.
 
         Raises:
-            WasmEdgeError: TableOutOfBounds when that passes the maximum.
+            WasmEdgeError: TableOutOfBounds when that passes the maximum, or 10,000,000 elements.
+            TypeError, ValueError: `n` is not an int of 0 or more.
         """
         self._check_open()
         if not isinstance(n, int):
