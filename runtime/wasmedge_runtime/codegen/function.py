@@ -31,8 +31,6 @@ from .rules import (
     STORE,
     TEMPLATE,
     UNARY,
-    Rule,
-    make_rules,
 )
 
 if TYPE_CHECKING:
@@ -47,16 +45,6 @@ _INLINED_LINES = 10  # what a call of a function of the lowering amounts to
 
 _LARGE_FRAME = 4096
 """A leaf whose slots take less than this needs no stack check: the headroom covers it."""
-
-_rules: list[Rule | None] = []
-_prefixed_rules: dict[int, Rule] = {}
-
-
-def _load_rules() -> None:
-    # Not when this module is imported: the emitters' modules import it.
-    rules = make_rules()
-    _rules.extend(rules.get(code) for code in range(0x100))
-    _prefixed_rules.update((code, rule) for code, rule in rules.items() if code > 0xFF)
 
 
 class Frame:
@@ -85,8 +73,6 @@ class FunctionTranslator:
     """Translates one function; emitters of the instruction families work on its state."""
 
     def __init__(self, module: ModuleTranslator, index: int) -> None:
-        if not _rules:
-            _load_rules()
         self.module = module
         self.ast = module.ast
         self.layout = module.layout
@@ -293,7 +279,7 @@ class FunctionTranslator:
         emit, push, pop = out.append, stack.append, stack.pop
         known, booleans, local_types = self.known, self.booleans, self.local_types
         metering = self.metering
-        rules, prefixed = _rules, _prefixed_rules
+        rules, prefixed = self.module.rules.plain, self.module.rules.prefixed
         while pos < end:
             code = data[pos]
             pos += 1

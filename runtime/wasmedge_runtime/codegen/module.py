@@ -12,11 +12,14 @@ from ..module import AST
 from ..native.layout import HELPERS
 from ..native.support_ir import ATTRIBUTES
 from ..types import FunctionType
-from . import numeric
+
+# The emitters of irregular instructions register themselves when they are imported.
+from . import constants, control, lanes, memory, numeric, references  # noqa: F401
 from .calls import host_stub, thunk
 from .context import ContextLayout
 from .function import FunctionTranslator
 from .numeric import opaque_constant
+from .rules import Rules, make_rules
 
 _log = logging.getLogger("wasmedge")
 
@@ -70,6 +73,7 @@ class ModuleTranslator:
     """Opcodes of each run of instructions, when gas is measured; the run's cost is their sum."""
     largest_function: int = 0
     """Lines of IR of the largest body, roughly."""
+    rules: Rules = field(default_factory=make_rules)
     _referenced: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:

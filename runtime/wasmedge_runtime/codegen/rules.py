@@ -6,8 +6,9 @@ a function registered with `emits`: one for each irregular instruction or family
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..opcodes import INSTRUCTIONS, Instruction
 from . import numeric, vector
@@ -97,37 +98,49 @@ def _function_rule(row: Instruction, text: str) -> Rule:
     return (CALL, f"call {IR_TYPE[result]} @{row.name}({context}", params, row.name)
 
 
-def make_rules() -> dict[int, Rule]:
+class Rules(NamedTuple):
     """The rule of every opcode of the table."""
-    # The emitters register themselves when their modules are imported.
-    from . import calls, constants, control, lanes, memory, references  # noqa: F401
 
-    functions = numeric.FUNCTIONS
-    operators = numeric.OPERATORS | vector.OPERATORS
-    comparisons = numeric.COMPARISONS
-    sequences = numeric.SEQUENCES | vector.SEQUENCES
-    regular = {
-        "local.get": (LOCAL_GET, None, None, None),
-        "local.set": (LOCAL_SET, None, None, None),
-        "local.tee": (LOCAL_TEE, None, None, None),
-        "i32.const": (I32_CONST, None, None, None),
-        "i64.const": (I32_CONST, None, None, None),
-    }
-    rules: dict[int, Rule] = {}
-    for row in INSTRUCTIONS:
-        if (row.name in _EMITTERS and row.name != "select") or row.opcode in (0x1B, 0x1C):
-            rule: Rule = (EMIT, _EMITTERS[row.name], None, None)
-        elif row.name in regular:
-            rule = regular[row.name]
-        elif row.name in operators:
-            rule = _template_rule(row, operators[row.name], False)
-        elif row.name in comparisons:
-            rule = _template_rule(row, comparisons[row.name], True)
-        elif row.name in sequences:
-            rule = (SEQUENCE, sequences[row.name], len(row.params or ()), None)
-        elif row.name in functions:
-            rule = _function_rule(row, functions[row.name])
-        else:
-            rule = _memory_rule(row)
-        rules[row.opcode] = rule
-    return rules
+    plain: list[Rule | None]
+    """By one-byte opcode; None where there is none, and for the prefixes."""
+    prefixed: dict[int, Rule]
+    """By 16-bit opcode."""
+
+
+@functools.cache
+def make_rules() -> Rules:
+    """Bring table, lowerings and emitters together, when all emitters have registered."""
+    rules = {row.opcode: _rule(row) for row in INSTRUCTIONS}
+    return Rules(
+        [rules.get(code) for code in range(0x100)],
+        {code: rule for code, rule in rules.items() if code > 0xFF},
+    )
+
+
+_REGULAR = {
+    "local.get": LOCAL_GET,
+    "local.set": LOCAL_SET,
+    "local.tee": LOCAL_TEE,
+    "i32.const": I32_CONST,
+    "i64.const": I32_CONST,
+}
+
+
+def _rule(row: Instruction) -> Rule:
+    name = row.name
+    operands = len(row.params or ())
+    if name in _EMITTERS:
+        return (EMIT, _EMITTERS[name], None, None)
+    if name in _REGULAR:
+        return (_REGULAR[name], None, None, None)
+    for operators in (numeric.OPERATORS, vector.OPERATORS):
+        if name in operators:
+            return _template_rule(row, operators[name], False)
+    if name in numeric.COMPARISONS:
+        return _template_rule(row, numeric.COMPARISONS[name], True)
+    for sequences in (numeric.SEQUENCES, vector.SEQUENCES):
+        if name in sequences:
+            return (SEQUENCE, sequences[name], operands, None)
+    if name in numeric.FUNCTIONS:
+        return _function_rule(row, numeric.FUNCTIONS[name])
+    return _memory_rule(row)
