@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from tests.runtime.engine import Engine
+from tests.runtime.engine import Engine, output_of
 from wasmedge_runtime.codegen.llvm import compile_object
 from wasmedge_runtime.codegen.module import ModuleTranslator, Variant
 from wasmedge_runtime.native import elf
@@ -36,7 +36,7 @@ def attempt(data: bytes) -> bool:
         for number, section in enumerate(obj.sections.values()):
             section.address = 0x10000000 + number * 0x100000
         obj.defined()
-        obj.link({name: 0x20000000 for name in obj.undefined})
+        obj.link({name: 0x11000000 for name in obj.undefined})
     except elf.ObjectError:
         return False
     return True
@@ -164,3 +164,43 @@ def test_a_freed_object_leaves_no_accessible_code() -> None:
     engine.instantiate("(module)")
     gc.collect()
     assert [r for start, end, r in mappings() if start <= address < end] == ["---p"]
+
+
+ARM = """
+import platform
+
+platform.machine = lambda: "aarch64"  # before anything chooses its lowering
+import llvmlite.binding as llvm
+from tests.runtime.test_elf import TEXT, attempt
+from tests.wat import wat
+from wasmedge_runtime import Loader, Validator
+from wasmedge_runtime.codegen.module import ModuleTranslator, Variant
+from wasmedge_runtime.native import elf
+from wasmedge_runtime.native.support_ir import support_module
+
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+target = llvm.Target.from_triple("aarch64-unknown-linux-gnu")
+machine = target.create_target_machine(opt=2, reloc="pic", codemodel="small")
+
+
+def accepted(text):
+    module = llvm.parse_assembly(text)
+    module.triple = machine.triple
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    data = machine.emit_object(module)
+    return elf.parse(data).machine, attempt(data)
+
+
+ast = Loader().load_buffer(wat(TEXT))
+Validator().validate(ast)
+print(accepted(support_module()))
+for guarded in (True, False):
+    print(accepted(ModuleTranslator(ast, Variant(guarded, True, True)).text()))
+"""
+
+
+def test_what_llvm_emits_for_aarch64_is_accepted() -> None:
+    assert output_of(ARM) .splitlines() == ["(183, True)"] * 3

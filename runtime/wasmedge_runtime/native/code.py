@@ -16,10 +16,12 @@ from dataclasses import dataclass
 
 from . import elf, libc
 
-_REGION_SIZES = (1 << 30, 1 << 28, 1 << 26)
-"""Bytes for guest code, the first that the system grants; half as much follows for the rest."""
-
 _IS_X86 = platform.machine() in ("x86_64", "AMD64")
+
+_REGION_SIZES = (1 << 30, 1 << 28, 1 << 26) if _IS_X86 else (1 << 26,)
+"""Bytes for guest code, the first that the system grants; half as much follows for the rest. A call
+on AArch64 reaches 128 MiB, one on x86-64 2 GiB."""
+
 _FLOAT_FUNCTIONS = ("floor", "ceil", "trunc", "rint", "nearbyint", "roundeven", "fma", "sqrt")
 _ALLOWED_EXTERNALS = frozenset(
     # What LLVM may call for operations that the processor lacks, or for copies.
