@@ -50,6 +50,7 @@ class Memory(Closable):
         self._record = MemoryRecord(
             self._reservation.base, limit.min * PAGE_BYTES, min(most, reserved)
         )
+        self._view = self._reservation.view(self.byte_size)
         self._core: StoreCore | None = None
 
     @property
@@ -115,7 +116,7 @@ class Memory(Closable):
             TypeError, ValueError: an argument is not an int of 0 or more.
         """
         self._check_range(offset, length)
-        return ctypes.string_at(self.base + offset, length)
+        return self._content()[offset : offset + length].tobytes()
 
     def set_data(
         self, data: bytes | bytearray | memoryview, offset: int, length: int | None = None
@@ -136,7 +137,7 @@ class Memory(Closable):
             source = source[:length]
         self._check_range(offset, len(source))
         if source:
-            self._reservation.view(offset + len(source))[offset:] = source
+            self._content()[offset : offset + len(source)] = source
 
     def view(self) -> memoryview:
         """The current content, writable and without a copy.
@@ -144,7 +145,14 @@ class Memory(Closable):
         The view keeps its memory valid, also after `close()`; it does not see later growth.
         """
         self._check_open()
-        return self._reservation.view(self.byte_size)
+        return self._content()[:]
+
+    def _content(self) -> memoryview:
+        """All of the current content. Kept: each size is a ctypes type, which takes time to make,
+        and which only the cycle collector frees."""
+        if len(self._view) != self.byte_size:
+            self._view = self._reservation.view(self.byte_size)
+        return self._view
 
     def _check_range(self, offset: int, length: int) -> None:
         self._check_open()

@@ -32,7 +32,9 @@ class Store(Closable):
         """The native side, made when first needed."""
         self._check_open()
         if self._core is None:
-            self._core = StoreCore()
+            made = StoreCore()
+            if self._core is None:  # another thread may have been quicker
+                self._core = made
         return self._core
 
     # For the executor.

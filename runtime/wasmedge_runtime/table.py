@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import copy
 import ctypes
 from collections.abc import Iterator
@@ -97,8 +98,8 @@ class Table(Closable):
 
     def handles(self) -> Iterator[int]:
         """Handles of the references in it that are not null."""
-        elements = (ctypes.c_uint64 * self.size).from_address(self.base)
-        return (handle for handle in elements if handle)
+        elements = ctypes.string_at(self.base, self._record.size * _ELEMENT_BYTES)
+        return filter(None, array.array("Q", elements))
 
     def handle_count(self) -> int:
         """How many elements `handles` looks at."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.engine import Engine
+from tests.runtime.engine import Engine, output_of
 from wasmedge_runtime import (
     Configure,
     ErrCode,
@@ -212,3 +212,22 @@ def test_types_are_copied() -> None:
     kind.close()
     made.grow_page(1)
     assert made.memory_type == MemoryType(Limit(2, 2))
+
+
+def test_all_of_the_largest_memory_can_be_asked_for() -> None:
+    """4 GiB are more than a C int: they were 0 bytes. Without room for a copy, an error says so."""
+    output = output_of(
+        """
+        import resource
+        from wasmedge_runtime import Limit, Memory, MemoryType
+
+        memory = Memory(MemoryType(Limit(65536)))
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
+        try:
+            print(len(memory.get_data(0, 1 << 32)))
+        except MemoryError:
+            print("MemoryError")
+        """
+    )
+    assert output == "MemoryError"

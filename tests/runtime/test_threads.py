@@ -7,8 +7,11 @@ import threading
 import weakref
 from typing import Any
 
-from tests.runtime.engine import I32, Engine, Running, wait_until
-from wasmedge_runtime import ErrCode, Limit, Memory, MemoryType
+import pytest
+
+from tests.runtime.engine import I32, PATIENCE, Engine, Running, wait_until
+from wasmedge_runtime import ErrCode, Limit, Memory, MemoryType, Store
+from wasmedge_runtime.core import StoreCore
 
 SPIN = """(module (memory (export "memory") 1)
   (func (export "wait") (loop (br_if 0 (i32.eqz (i32.load8_u (i32.const 0))))))
@@ -240,3 +243,17 @@ def test_garbage_is_collected_while_modules_are_loaded() -> None:
         gc.set_threshold(*before)
     gc.collect()
     assert all(reference() is None for reference in references)
+
+
+def test_threads_that_use_a_store_first_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = threading.Barrier(2)
+
+    class Slow(StoreCore):
+        def __init__(self) -> None:
+            super().__init__()
+            made.wait(PATIENCE)
+
+    monkeypatch.setattr("wasmedge_runtime.store.StoreCore", Slow)
+    store = Store()
+    threads = [Running(lambda: store.core) for _ in range(2)]
+    assert len({id(thread.result()) for thread in threads}) == 1
