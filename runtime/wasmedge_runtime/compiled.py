@@ -26,7 +26,7 @@ _LARGEST_OPTIMISED = 100_000
 """Lines of IR of a function beyond which its module is not optimised at all: at any level above 0,
 LLVM's code generator needs quadratic time for a function's size."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may come here while its thread compiles
 _loaded: weakref.WeakValueDictionary[str, CompiledModule] = weakref.WeakValueDictionary()
 
 
@@ -49,12 +49,18 @@ class CompiledModule:
 
 def compiled_module(ast: AST, variant: Variant) -> CompiledModule:
     """The code for a validated module. Compiles only what no process has compiled before."""
-    name = cache.key("module", cache.machine(), _LEVEL, *map(int, variant), ast.data)
-    with _lock:
-        found = _loaded.get(name)
-        if found is None:
-            found = _loaded[name] = _from_cache(ast, variant, name) or _compile(ast, variant, name)
-        return found
+    name = cache.key("module", cache.machine(), _LEVEL, *map(int, variant), ast.digest)
+    found = _loaded.get(name)
+    if found is None:
+        # What is in the cache does not wait for what another thread compiles; should two threads
+        # load the same entry, the first one's is used.
+        made = _from_cache(ast, variant, name)
+        if made is None:
+            with _lock:
+                found = _loaded.get(name)
+                made = found or _from_cache(ast, variant, name) or _compile(ast, variant, name)
+        found = _loaded.setdefault(name, made)
+    return found
 
 
 def _from_cache(ast: AST, variant: Variant, name: str) -> CompiledModule | None:

@@ -7,8 +7,10 @@ hold the core.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import threading
 import weakref
+from collections.abc import Callable
 from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,14 @@ from .errors import (
 )
 from .limits import MAX_RESULTS
 from .native import layout
-from .native.layout import SLOT_BYTES, Activation, FunctionRecord, MemoryRange
+from .native.code import CodeRegion
+from .native.layout import (
+    SLOT_BYTES,
+    Activation,
+    CallDescriptor,
+    FunctionRecord,
+    MemoryRange,
+)
 from .native.support import support
 from .types import FunctionType, ValType
 from .values import ExternRef, FuncRef
@@ -38,6 +47,7 @@ _FUNCREF = int(ValType.FUNCREF)
 _SWEEP_AT = 64
 _PURGE_AT = 1024
 _SIGNALS_TO_HOST = 10
+_NO_LIMIT = (1 << 64) - 1
 
 
 class _TypeNumber:
@@ -52,8 +62,8 @@ class _TypeNumber:
 _type_numbers: weakref.WeakValueDictionary[FunctionType, _TypeNumber] = (
     weakref.WeakValueDictionary()
 )
-_type_lock = threading.Lock()
-_last_type_number = 0
+_type_lock = threading.RLock()  # a signal handler may come here while its thread is here
+_next_type_number = itertools.count(1)
 
 
 def type_number(kind: FunctionType) -> _TypeNumber:
@@ -61,12 +71,10 @@ def type_number(kind: FunctionType) -> _TypeNumber:
 
     Keep the object as long as the number is in use.
     """
-    global _last_type_number
     with _type_lock:
         found = _type_numbers.get(kind)
         if found is None:
-            _last_type_number += 1
-            found = _type_numbers[kind] = _TypeNumber(_last_type_number)
+            found = _type_numbers.setdefault(kind, _TypeNumber(next(_next_type_number)))
         return found
 
 
@@ -85,7 +93,7 @@ class StoreCore:
         self.support = support()
         self.lock = threading.RLock()
         """Held during a call: a Store runs one call at a time, from whichever thread."""
-        self.activation = Activation()
+        self.activation = Activation(gas_limit=_NO_LIMIT)
         self.activation_address = ctypes.addressof(self.activation)
         self._results = (ctypes.c_ubyte * ((MAX_RESULTS + 1) * SLOT_BYTES))()
         at = ctypes.addressof(self._results)
@@ -95,8 +103,7 @@ class StoreCore:
         self.metering = False
         """Whether the running call adds to statistics."""
         self._host_ns = 0
-        self._host_depth = 0
-        self._host_started = 0
+        self._in_host = False
         self.contexts: dict[int, weakref.ref[ModuleInstance]] = {}
         """vmctx address -> its instance."""
         self.memory_of: dict[int, Memory | None] = {}
@@ -104,14 +111,21 @@ class StoreCore:
         self.externs: dict[int, ExternRef] = {}
         """External references that the guest may hold, by handle."""
         self._purge_at = _PURGE_AT
-        self._temporary: list[int] = []
+        self.temporary: list[int] = []
+        """Handles of objects that were wrapped for a call; always the same list."""
+        self._sweep_at = _SWEEP_AT
+        self.reference_calls = 0
+        """Calls that pass references and have begun, in Python or beyond."""
         self.extern_holders: weakref.WeakSet[Any] = weakref.WeakSet()
         """Tables and globals that can hold external references; each has `handles()`."""
         self.links: weakref.WeakValueDictionary[int, HostLink] = weakref.WeakValueDictionary()
         """Record address -> host function in this Store."""
+        self.link_of: weakref.WeakValueDictionary[int, HostLink] = weakref.WeakValueDictionary()
+        """The same by the `id` of the function, which its link holds."""
         self._unresolved: dict[int, Unresolved] = {}
         self._next_index = 0
         self._instances_by_index: list[tuple[int, int, weakref.ref[Any]]] = []
+        self._forget_at = _PURGE_AT
         self._memories: weakref.WeakSet[Memory] = weakref.WeakSet()
         self._ranges: ctypes.Array[MemoryRange] | None = None
 
@@ -146,10 +160,10 @@ class StoreCore:
         self._next_index += count
         if count:
             self._instances_by_index.append((first, count, weakref.ref(owner)))
-            if len(self._instances_by_index) > 1024:
-                self._instances_by_index = [
-                    e for e in self._instances_by_index if e[2]() is not None
-                ]
+            if len(self._instances_by_index) > self._forget_at:
+                known = [e for e in self._instances_by_index if e[2]() is not None]
+                self._instances_by_index = known
+                self._forget_at = max(2 * len(known), _PURGE_AT)
         return first
 
     def _function_by_index(self, index: int) -> Function | None:
@@ -174,7 +188,7 @@ class StoreCore:
             return self._function_handle(value, keeper)
         if not isinstance(value, ExternRef):
             value = ExternRef(value)
-            self._temporary.append(value._handle)
+            self.temporary.append(value._handle)
         elif value._closed:
             value.value  # raises the error for a closed reference  # noqa: B018
         handle: int = value._handle
@@ -182,7 +196,8 @@ class StoreCore:
         if len(self.externs) > self._purge_at:
             # The guest gets the same error for a closed reference as for one that is not there.
             # A copy: the garbage collector can run finalizers here that use references.
-            self.externs = {h: r for h, r in list(self.externs.items()) if not r._closed}
+            for dead in [h for h, r in list(self.externs.items()) if r._closed]:
+                self.externs.pop(dead, None)
             self._purge_at = max(2 * len(self.externs), _PURGE_AT)
         return handle
 
@@ -226,9 +241,7 @@ class StoreCore:
         for unresolved in self._unresolved.values():
             if ctypes.addressof(unresolved.record) == handle:
                 return FuncRef(unresolved.index)
-        record = FunctionRecord.from_address(handle)
-        reference = self.contexts.get(record.context)
-        instance = None if reference is None else reference()
+        instance = self._instance(FunctionRecord.from_address(handle).context)
         if instance is None:
             raise WasmEdgeError(
                 ErrCode.WrongInstanceAddress, "wrong instance address: not a function of this Store"
@@ -239,19 +252,24 @@ class StoreCore:
     def sweep_externs(self) -> None:
         """After the outermost call: forget objects that were wrapped for it, unless the guest
         stored them in a table or a global."""
-        temporary = self._temporary
-        if not temporary:
+        temporary = self.temporary
+        if not temporary or self.activation.depth or self.reference_calls:
             return
         holders = list(self.extern_holders)
-        if len(temporary) < _SWEEP_AT and sum(h.handle_count() for h in holders) > 16 * _SWEEP_AT:
-            return
+        work = len(temporary) + sum(holder.handle_count() for holder in holders)
+        if work > 16 * _SWEEP_AT and len(temporary) < self._sweep_at:
+            return  # often enough, in proportion to what there is to look through
         held: set[int] = set()
         for holder in holders:
             held.update(holder.handles())
-        for handle in temporary:
+        # What goes may run finalizers, which may call functions that come here.
+        handles = temporary.copy()
+        temporary.clear()
+        temporary += [handle for handle in handles if handle in held]
+        self._sweep_at = max(2 * len(temporary), _SWEEP_AT)
+        for handle in handles:
             if handle not in held:
                 self.externs.pop(handle, None)
-        self._temporary = [handle for handle in temporary if handle in held]
 
     # The end of a call.
 
@@ -268,25 +286,26 @@ class StoreCore:
             self.run(descriptor)
             return
         pending, self.pending = self.pending, None
-        if status == layout.STATUS_HOST_FAILED:
+        if status == layout.STATUS_HOST_RAISED and pending is not None:
             try:
                 self._raise_host_failure(pending)
             finally:
                 del pending
+        if status == layout.STATUS_HOST_FAILED:
+            # A signal's exception came before the body, and was reported and dropped.
+            check_signals()
+            raise KeyboardInterrupt
         if status == ErrCode.Interrupted:
             # A SIGINT that stopped the call waits for Python to raise KeyboardInterrupt.
             check_signals()
         if status == layout.STATUS_STACK_OVERFLOW:
-            raise Trap(ErrCode.RuntimeError, "call stack exhausted", self.frames())
+            raise Trap(ErrCode.RuntimeError, "call stack exhausted", self.frames(descriptor))
         if status == ErrCode.CostLimitExceeded:
             self._count_last_run()
-        raise Trap(ErrCode(status), None, self.frames())
+        raise Trap(ErrCode(status), None, self.frames(descriptor))
 
-    def _raise_host_failure(self, pending: BaseException | None) -> None:
-        if pending is None:
-            # Python never got to run the function: a signal's exception came first.
-            check_signals()
-            raise KeyboardInterrupt
+    @staticmethod
+    def _raise_host_failure(pending: BaseException) -> None:
         if not isinstance(pending, Exception) or isinstance(pending, Terminate):
             raise pending
         if isinstance(pending, HostFunctionError) or (
@@ -298,24 +317,37 @@ class StoreCore:
 
         raise host_failure(pending) from pending
 
-    def frames(self) -> tuple[str, ...]:
+    def frames(self, descriptor: int) -> tuple[str, ...]:
         """Names of the wasm functions that the last trap went through, innermost first."""
+        record = FunctionRecord.from_address(CallDescriptor.from_address(descriptor).record)
+        guest = CodeRegion.get().guest
+        found = self._instance(record.context)
         names = []
         for address in self.activation.frames[: self.activation.frame_count]:
-            for reference in list(self.contexts.values()):
-                instance = reference()
-                if instance is not None:
-                    name = instance.function_name_at(address - 1)
+            if not guest.start < address <= guest.end:
+                continue
+            # Most frames belong to the same module as the one before.
+            name = None if found is None else found.function_name_at(address - 1)
+            if name is None:
+                for context in list(self.contexts):
+                    other = self._instance(context)
+                    name = None if other is None else other.function_name_at(address - 1)
                     if name is not None:
-                        names.append(name)
+                        found = other
                         break
+            if name is not None:
+                names.append(name)
         return tuple(names)
+
+    def _instance(self, context: int) -> ModuleInstance | None:
+        """The instance of a vmctx."""
+        reference = self.contexts.get(context)
+        return None if reference is None else reference()
 
     def _count_last_run(self) -> None:
         """Gas ended inside a run of instructions: count those that still fitted."""
         activation = self.activation
-        reference = self.contexts.get(activation.caller)
-        instance = None if reference is None else reference()
+        instance = self._instance(activation.gas_context)
         if instance is None:
             return
         left = activation.gas_limit - activation.gas
@@ -329,21 +361,22 @@ class StoreCore:
 
     # Statistics.
 
-    def enter_host(self, cost: int) -> None:
-        """A host function begins while statistics are kept: charge its gas, start its clock."""
-        self._host_depth += 1
-        if self._host_depth == 1:
-            self._host_started = perf_counter_ns()
+    def metered(self, cost: int, body: Callable[..., Any], *args: Any) -> Any:
+        """Run a host function while statistics are kept: its gas is charged, its time taken."""
         activation = self.activation
         if activation.gas + cost > activation.gas_limit:
             activation.gas = activation.gas_limit
             raise Trap(ErrCode.CostLimitExceeded)
         activation.gas += cost
-
-    def leave_host(self) -> None:
-        self._host_depth -= 1
-        if self._host_depth == 0:
-            self._host_ns += perf_counter_ns() - self._host_started
+        if self._in_host:
+            return body(*args)
+        started = perf_counter_ns()
+        try:
+            self._in_host = True
+            return body(*args)
+        finally:
+            self._in_host = False
+            self._host_ns += perf_counter_ns() - started
 
     def measured(self, descriptor: int, statistics: Statistics, timing: bool) -> None:
         """`run`, with the counters of the outermost call added to `statistics`."""
@@ -358,19 +391,19 @@ class StoreCore:
         activation.instructions = 0
         activation.gas = statistics._total_cost
         activation.gas_limit = statistics._cost_limit
-        self._host_ns = self._host_depth = 0
-        self.metering = True
+        self._host_ns = 0
         started = perf_counter_ns()
         try:
+            self.metering = True
             self.run(descriptor)
         finally:
-            elapsed = perf_counter_ns() - started
             self.metering = False
             statistics._instr_count += activation.instructions
             statistics._total_cost = activation.gas
+            activation.gas_limit = _NO_LIMIT
             if timing:
                 statistics._host_ns += self._host_ns
-                statistics._wasm_ns += elapsed - self._host_ns
+                statistics._wasm_ns += perf_counter_ns() - started - self._host_ns
 
     # Interruption.
 

@@ -18,7 +18,7 @@ from .errors import (
     closed_error,
 )
 from .marshal import Caller, make_callback
-from .native.host_stubs import host_stubs
+from .native.host_stubs import host_stub
 from .native.layout import SLOT_BYTES, STATUS_HOST_FAILED, FunctionRecord, HostContext
 from .types import FunctionType, RefType, ValType
 from .values import ExternRef, FuncRef
@@ -144,10 +144,7 @@ class Function(Closable):
         """A host function's side in one Store."""
         if self._closed:
             raise closed_error(self)
-        for link in core.links.values():
-            if link.function is self:
-                return link
-        return HostLink(core, self)
+        return core.link_of.get(id(self)) or HostLink(core, self)
 
     def _release(self) -> None:
         self.__call__ = self._refuse  # type: ignore[method-assign]
@@ -280,10 +277,12 @@ class HostLink:
         context.slots = ctypes.addressof(self._slots)
         context.status = STATUS_HOST_FAILED
         context.returned = core.support.host_returned
-        (code,) = host_stubs([kind])
-        self._record = FunctionRecord(code, ctypes.addressof(context), self._type_number.number, 0)
+        self._record = FunctionRecord(
+            host_stub(kind), ctypes.addressof(context), self._type_number.number, 0
+        )
         self.record_address = ctypes.addressof(self._record)
         core.links[self.record_address] = self
+        core.link_of[id(function)] = self
 
     def function_at(self, offset: int) -> Function:
         return self.function

@@ -104,7 +104,7 @@ class ModuleInstance:
             table.bind(core)
         self._type_numbers = [type_number(kind) for kind in ast.types]
         self._costs: ctypes.Array[ctypes.c_uint64] | None = None
-        self._costs_of: tuple[int, int] | None = None
+        self._costs_of: tuple[Statistics, int] | None = None
         self.statistics_costs: list[int] = []
         layout = compiled.layout
         self.first_function_number = core.number_functions(self, len(layout.referenced))
@@ -112,6 +112,8 @@ class ModuleInstance:
         start = ctypes.addressof(self._memory_block)
         self.context = -(-start // 16) * 16
         self._fill_context()
+        if statistics is not None:
+            self.update_costs(statistics)  # also calls that nobody measures may come through here
         core.contexts[self.context] = weakref.ref(self)
         core.memory_of[self.context] = self.memories[0] if self.memories else None
         self._element_arrays: dict[int, ctypes.Array[ctypes.c_uint64]] = {}
@@ -172,13 +174,6 @@ class ModuleInstance:
         offset = self.loaded.layout.element_segment(index)
         self._put(offset, ctypes.addressof(elements))
         self._put(offset + 8, len(handles))
-
-    def drop_element_segment(self, index: int) -> None:
-        self._put(self.loaded.layout.element_segment(index) + 8, 0)
-        self._element_arrays.pop(index, None)
-
-    def drop_data_segment(self, index: int) -> None:
-        self._put(self.loaded.layout.data_segment(index) + 8, 0)
 
     def keep(self, owner: Any) -> None:
         """Keep alive what a reference in this instance refers to."""
@@ -249,10 +244,13 @@ class ModuleInstance:
         index = int(symbol[1:])
         name = self._ast.function_names.get(index)
         if name is None:
-            for export in self._ast.exports:
-                if export.kind == ExternType.FUNCTION and export.index == index:
-                    return export.name
+            name = self._exported_names.get(index)
         return name if name is not None else f"func[{index}]"
+
+    @functools.cached_property
+    def _exported_names(self) -> dict[int, str]:
+        exports = reversed(self._ast.exports)  # of several names, the first
+        return {e.index: e.name for e in exports if e.kind == ExternType.FUNCTION}
 
     # Exports.
 
@@ -288,7 +286,7 @@ class ModuleInstance:
         """Bring the gas of each run of instructions up to date with the cost table."""
         if not self.loaded.variant.gas:
             return
-        version = (id(statistics), statistics._cost_version)
+        version = (statistics, statistics._cost_version)
         if self._costs_of == version:
             return
         table = statistics._cost_table

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import convert
 from .errors import Terminate
-from .native.layout import CALL_SLOTS, SLOT_BYTES, CallDescriptor
+from .native.layout import CALL_SLOTS, SLOT_BYTES, STATUS_HOST_RAISED, CallDescriptor
 from .types import FunctionType
 from .values import V128
 
@@ -115,12 +115,23 @@ def _caller_factory(kind: FunctionType) -> Callable[..., Any]:
         *decode,
     ]
     if uses_references:
-        body = ["try:", *("    " + line for line in body), "finally:", "    swept(activation)"]
+        # A call in a signal handler may not forget what this one is about to pass.
+        body = [
+            "outer = core.reference_calls",
+            "core.reference_calls = outer + 1",
+            "try:",
+            *("    " + line for line in body),
+            "finally:",
+            "    core.reference_calls = outer",
+            "    sweep()",
+        ]
+    else:
+        body += ["if temporary: sweep()"]  # host functions may have returned objects
     spread = f"({', '.join(arguments)},) = args" if arguments else "if args: raise ValueError"
     source = (
-        "def make(lock, buffer, address, enter, settle, pack, unpack, keeper, activation,\n"
-        "         to_bits, from_bits, to_handle, from_handle, swept, wrong_count, Terminate,\n"
-        "         V128, again):\n"
+        "def make(core, lock, buffer, address, enter, settle, pack, unpack, keeper, activation,\n"
+        "         to_bits, from_bits, to_handle, from_handle, temporary, sweep, wrong_count,\n"
+        "         Terminate, V128, again):\n"
         "    busy = False\n"
         "    def call(*args):\n"
         "        nonlocal busy\n"
@@ -191,10 +202,6 @@ def make_caller(
     descriptor.record = record
     activation = core.activation
 
-    def swept(activation: Any) -> None:
-        if not activation.depth:
-            core.sweep_externs()
-
     enter: Callable[[int], int] = core.support.enter
     settle: Callable[[int, int], None] = core.settle
     if statistics is not None:
@@ -209,11 +216,17 @@ def make_caller(
 
     def again(args: tuple[Any, ...]) -> list[Any]:
         """A call inside a call of the same function: with a buffer of its own."""
-        if not spare:
-            spare.append(make_caller(core, record, kind, statistics, timing, keeper))
-        return spare[0](*args)
+        if spare:
+            nested = spare.pop()
+        else:
+            nested = make_caller(core, record, kind, statistics, timing, keeper)
+        try:
+            return nested(*args)
+        finally:
+            spare.append(nested)
 
     caller: Caller = _caller_factory(kind)(
+        core,
         core.lock,
         buffer,
         address,
@@ -227,7 +240,8 @@ def make_caller(
         convert.from_bits,
         core.to_handle,
         core.from_handle,
-        swept,
+        core.temporary,
+        core.sweep_externs,
         functools.partial(wrong_count, kind),
         Terminate,
         V128,
@@ -263,14 +277,16 @@ def _callback_factory(kind: FunctionType) -> Callable[..., Any]:
         "         sequence_of_results, V128):\n"
         "    def callback():\n"
         "        try:\n"
-        "            if core.metering: core.enter_host(cost)\n"
-        + _indent(take, 3)
-        + f"            r = body(data, memory_of(activation.caller){arguments})\n"
+        + _indent([*take, "memory = memory_of(activation.caller)"], 3)
+        + "            if core.metering:\n"
+        f"                r = core.metered(cost, body, data, memory{arguments})\n"
+        "            else:\n"
+        f"                r = body(data, memory{arguments})\n"
         + _indent(give, 3)
         + "            status.value = 0\n"
         "        except BaseException as error:\n"
         "            core.pending = error\n"
-        "        if core.metering: core.leave_host()\n"
+        f"            status.value = {STATUS_HOST_RAISED}\n"
         "    return callback\n"
     )
     return _compile(source)

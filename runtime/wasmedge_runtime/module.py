@@ -6,6 +6,8 @@ validated and translated; nothing here knows the binary format.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -156,6 +158,11 @@ class AST(Closable):
         """Functions that can be referenced (`refs` of the specification, 3.4.10)."""
 
         self._function_names: dict[int, str] | None = None
+
+    @functools.cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the file, by which compiled code is found."""
+        return hashlib.sha256(self.data).digest()
 
     @property
     def function_names(self) -> dict[int, str]:

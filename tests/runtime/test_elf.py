@@ -203,4 +203,4 @@ for guarded in (True, False):
 
 
 def test_what_llvm_emits_for_aarch64_is_accepted() -> None:
-    assert output_of(ARM) .splitlines() == ["(183, True)"] * 3
+    assert output_of(ARM).splitlines() == ["(183, True)"] * 3

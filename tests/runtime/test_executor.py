@@ -501,3 +501,21 @@ def test_executors_with_other_statistics_work_in_one_store() -> None:
     exports["f"]()
     assert engine.executor.invoke_registered(engine.store, "counted", "f") == []
     assert statistics.instr_count == 2
+
+
+def test_a_module_with_gas_may_be_called_by_one_without() -> None:
+    engine, statistics = measured(cost_measuring=True)
+    engine.register("sum", SUM)
+    statistics.set_cost_limit(cost_of(3))
+    plain = Engine(store=engine.store)
+    call = plain.exports(
+        '(module (import "sum" "f" (func $f (param i32) (result i32)))'
+        '(func (export "f") (param i32) (result i32) (call $f (local.get 0))))'
+    )["f"]
+    for _ in range(3):
+        assert call(10) == [55]  # nobody measures, so there is no limit
+    assert statistics.total_cost == 0
+    assert engine.executor.invoke_registered(engine.store, "sum", "f", 3) == [6]
+    with pytest.raises(Trap, match="cost limit exceeded"):
+        engine.executor.invoke_registered(engine.store, "sum", "f", 1)
+    assert call(10) == [55]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import itertools
 import math
 import struct
+import sys
 from typing import Any
 
 import pytest
@@ -476,3 +479,45 @@ def test_a_signal_handler_may_call_the_function_that_it_interrupts(body: str) ->
         """
     )
     assert output == "0"
+
+
+def test_a_host_function_gets_its_callers_memory_though_a_signal_handler_calls_others() -> None:
+    """Python can run a handler after the guest has called and before the body begins."""
+    engine, other = Engine(), Engine()
+    other.store = engine.store
+    engine.host(memory=([], [I32], lambda data, memory: memory.get_data(0, 1)[0]))
+    text = """(module (import "host" "memory" (func $f (result i32)))
+      (memory 1) (data (i32.const 0) "\\{:02x}")
+      (func (export "f") (result i32) (call $f)))"""
+    first = engine.exports(text.format(1))["f"]
+    second = other.exports(text.format(2))["f"]
+
+    def handler(frame: Any, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code.co_name == "callback":
+            sys.setprofile(None)
+            assert second() == [2]
+
+    sys.setprofile(handler)
+    try:
+        assert first() == [1]
+    finally:
+        sys.setprofile(None)
+
+
+def test_each_level_of_recursion_through_a_host_function_takes_the_same_stack() -> None:
+    engine = Engine()
+    depths: list[int] = []
+
+    def body(data: Any, memory: Any, n: int) -> None:
+        depths.append(len(inspect.stack(0)))
+        if n:
+            call(n - 1)
+
+    engine.host(body=([I32], [], body))
+    call = engine.exports(
+        '(module (import "host" "body" (func $body (param i32)))'
+        '(func (export "f") (param i32) (call $body (local.get 0))))'
+    )["f"]
+    call(20)
+    steps = [deeper - depth for depth, deeper in itertools.pairwise(depths)]
+    assert len(set(steps[1:])) == 1

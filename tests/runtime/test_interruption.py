@@ -536,3 +536,46 @@ def test_errors_of_nested_calls_do_not_pile_up() -> None:
         engine.call("f", 5)
     assert caught.value.message == "host function failed: ValueError: the bottom"
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "(memory.copy (i32.const 0) (i32.const 0x80000) (i32.const 0x80000))",
+        "(memory.fill (i32.const 0) (i32.const 1) (i32.const 0x80000))",
+        "(table.copy (i32.const 0) (i32.const 0x80000) (i32.const 0x80000))",
+        "(table.fill (i32.const 0) (ref.null func) (i32.const 0x80000))",
+    ],
+)
+def test_a_loop_that_is_almost_always_in_a_helper_is_interrupted(body: str) -> None:
+    """Signals find the helper, not the guest: the helper has to look itself."""
+    engine = Engine()
+    engine.instantiate(
+        f'(module (memory 64) (table 0x100000 funcref) (func (export "f") (loop {body} (br 0))))'
+    )
+    running = Running(engine.call, "f")
+    wait_until(lambda: engine.running)
+    begun = time.monotonic()
+    assert engine.store.interrupt()
+    assert running.trap().code is ErrCode.Interrupted
+    assert time.monotonic() - begun < 5  # it took minutes
+
+
+def test_an_interrupted_table_grow_leaves_nothing_behind_in_the_elements_to_come() -> None:
+    engine = Engine()
+    exports = engine.exports(
+        """(module (table $t (export "table") 1 10000000 funcref) (elem declare func $grow)
+          (func $grow (export "grow")
+            (drop (table.grow $t (ref.func $grow) (i32.const 9000000))))
+          (func (export "add") (drop (table.grow $t (ref.null func) (i32.const 9000000)))))"""
+    )
+    running = Running(engine.call, "grow")
+    wait_until(lambda: engine.running)
+    engine.store.interrupt()
+    try:
+        running.result()
+        assert exports["table"].size == 9000001
+    except Trap:
+        assert exports["table"].size == 1
+        engine.call("add")
+        assert exports["table"].get_data(1) is None

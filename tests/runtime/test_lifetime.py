@@ -551,3 +551,15 @@ def test_what_a_host_function_returned_as_a_function_reference_stays_callable() 
     collect()
     churn()
     assert engine.call("again") == [42]
+
+
+def test_objects_from_host_functions_go_with_a_call_that_has_no_references_itself() -> None:
+    engine = Engine()
+    engine.host(make=([], [EXTERNREF], lambda data, memory: Thing()))
+    engine.instantiate(
+        '(module (import "host" "make" (func $make (result externref)))'
+        '(func (export "f") (drop (call $make))))'
+    )
+    for _ in range(10):
+        engine.call("f")
+    assert not engine.store.core.externs

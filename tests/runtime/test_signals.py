@@ -142,3 +142,41 @@ def test_a_child_forked_before_the_engine_was_used_may_use_it() -> None:
         )
     )
     assert output.split() == ["MemoryOutOfBounds", "0", "MemoryOutOfBounds"]
+
+
+def test_a_thread_that_blocks_all_signals_gets_traps() -> None:
+    """A fault whose signal is blocked would end the process."""
+    block = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())"
+    assert output_of(script(block, "fault()")) == "MemoryOutOfBounds"
+
+
+def test_a_signal_handler_may_compile_while_its_thread_compiles() -> None:
+    output = output_of(
+        """
+        import signal
+        from tests.runtime.engine import Engine
+
+        def instantiate(number):
+            text = f'(module (func (export "f") (result i32) (i32.const {number})))'
+            assert Engine().exports(text)["f"]() == [number]
+
+        done = 0
+
+        def handler(*args):
+            global done
+            done += 1
+            instantiate(1000 + done)
+            if done < 50:
+                signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        number = 0
+        while done < 50:
+            number += 1
+            instantiate(number)
+        print("done")
+        """,
+        WASMEDGE_CACHE_DIR="",
+    )
+    assert output == "done"

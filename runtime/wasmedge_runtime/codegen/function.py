@@ -197,7 +197,7 @@ class FunctionTranslator:
             self.out.append(f"br i1 {over}, label %{stop}, label %{go}, !prof !2")
             self.out.append(f"{stop}:")
             self.publish()
-            self.out.append(f"store ptr %c, ptr {self.activation_field('caller')}")
+            self.out.append(f"store ptr %c, ptr {self.activation_field('gas_context')}")
             stopper = self.helper("stop_out_of_gas")
             self.out.append(f"call void {stopper}(ptr {self.activation()}, i64 {segment})")
             self.out.append("unreachable")

@@ -130,6 +130,6 @@ def lowering_functions(used: set[str]) -> list[str]:
     return [numeric.FUNCTIONS[name] for name in sorted(used)]
 
 
-def host_stub_module(kinds: list[FunctionType]) -> str:
-    """The stubs `host.0`, `host.1`... of host functions of the given types, as one module."""
-    return "\n".join([*(host_stub(f"host.{i}", kind) for i, kind in enumerate(kinds)), _ATTRIBUTES])
+def host_stub_module(kind: FunctionType) -> str:
+    """The stub `host` of host functions of a type, as a module of its own."""
+    return host_stub("host", kind) + _ATTRIBUTES

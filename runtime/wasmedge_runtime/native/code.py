@@ -36,27 +36,40 @@ class _Area:
         self.start = start
         self.end = start + size
         self._free = [(start, size)]
+        """Start and size, in order; replaced as a whole. Threads take turns by the region's lock,
+        but a signal handler may come here in the middle of either method."""
 
     def allocate(self, size: int) -> int:
         size = libc.page_ceil(size)
-        for index, (start, free) in enumerate(self._free):
-            if free >= size:
-                if free == size:
-                    del self._free[index]
-                else:
-                    self._free[index] = (start + size, free - size)
+        while True:
+            before = self._free
+            index = next((i for i, (_, free) in enumerate(before) if free >= size), None)
+            if index is None:
+                raise MemoryError(
+                    "the region for compiled code is full; close modules that are not needed"
+                )
+            start, free = before[index]
+            rest = [(start + size, free - size)] if free > size else []
+            after = [*before[:index], *rest, *before[index + 1 :]]
+            if self._free is before:
+                self._free = after
                 return start
-        raise MemoryError("the region for compiled code is full; close modules that are not needed")
 
     def free(self, start: int, size: int) -> None:
         size = libc.page_ceil(size)
-        index = bisect.bisect(self._free, (start, 0))
-        self._free.insert(index, (start, size))
-        for at in (index, index - 1):
-            if 0 <= at < len(self._free) - 1:
-                (a, n), (b, m) = self._free[at : at + 2]
-                if a + n == b:
-                    self._free[at : at + 2] = [(a, n + m)]
+        while True:
+            before = self._free
+            after = before.copy()
+            index = bisect.bisect(after, (start, 0))
+            after.insert(index, (start, size))
+            for at in (index, index - 1):
+                if 0 <= at < len(after) - 1:
+                    (a, n), (b, m) = after[at : at + 2]
+                    if a + n == b:
+                        after[at : at + 2] = [(a, n + m)]
+            if self._free is before:
+                self._free = after
+                return
 
 
 @dataclass(slots=True)
@@ -71,7 +84,7 @@ class CodeRegion:
     """The region of this process; `CodeRegion.get()` reserves it on first use."""
 
     _instance: CodeRegion | None = None
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
     def __init__(self) -> None:
         self._garbage: deque[_Block] = deque()
@@ -88,10 +101,13 @@ class CodeRegion:
 
     @classmethod
     def get(cls) -> CodeRegion:
-        with cls._lock:
-            if cls._instance is None:
-                cls._instance = cls()
-            return cls._instance
+        if cls._instance is None:
+            with cls._lock:
+                if cls._instance is None:
+                    region = cls()
+                    if cls._instance is None:  # no signal handler has been here meanwhile
+                        cls._instance = region
+        return cls._instance
 
     def load(self, data: bytes, trusted_externals: tuple[str, ...] = ()) -> LoadedCode:
         """Place and link an object file. Raises `elf.ObjectError` for one that is not acceptable.
@@ -113,6 +129,21 @@ class CodeRegion:
             groups.setdefault((False, False), [])
 
         blocks: list[_Block] = []
+        try:
+            self._place(obj, groups, stubs, blocks)
+        except BaseException:
+            self.free(blocks)
+            raise
+        return LoadedCode(self, blocks, obj.defined())
+
+    def _place(
+        self,
+        obj: elf.ObjectFile,
+        groups: dict[tuple[bool, bool], list[elf.Section]],
+        stubs: list[str],
+        blocks: list[_Block],
+    ) -> None:
+        """Give sections their addresses in new blocks, and fill those."""
         stub_start = 0
         with self._lock:
             self._collect()
@@ -133,11 +164,7 @@ class CodeRegion:
                 if not guest and not writable:
                     stub_start = block.start + stub_offset
         externals = {name: stub_start + index * elf.STUB_BYTES for index, name in enumerate(stubs)}
-        try:
-            images = obj.link(externals)
-        except BaseException:
-            self.free(blocks)
-            raise
+        images = obj.link(externals)
         for block in blocks:
             protection = libc.PROT_READ | libc.PROT_WRITE
             libc.protect(block.start, libc.page_ceil(block.size), protection)
@@ -153,12 +180,12 @@ class CodeRegion:
         if not _IS_X86:
             for block in blocks:
                 _flush_instruction_cache(block.start, block.size)
-        return LoadedCode(self, blocks, obj.defined())
 
     def free(self, blocks: list[_Block]) -> None:
         """Give blocks back: now, or when another load comes if the region is in use.
 
-        The garbage collector calls it, at any moment, even while this thread holds the lock.
+        The garbage collector calls it, at any moment, whatever locks this thread holds: it must
+        not wait.
         """
         self._garbage.extend(blocks)
         if self._lock.acquire(blocking=False):
@@ -168,8 +195,11 @@ class CodeRegion:
                 self._lock.release()
 
     def _collect(self) -> None:
-        while self._garbage:
-            block = self._garbage.popleft()
+        while True:
+            try:
+                block = self._garbage.popleft()
+            except IndexError:
+                return
             size = libc.page_ceil(block.size)
             libc.protect(block.start, size, libc.PROT_NONE)
             libc.discard(block.start, size)
@@ -187,7 +217,14 @@ class LoadedCode:
         self.symbols = symbols
         self._starts: list[tuple[int, int, str]] | None = None
 
+    def keep(self) -> LoadedCode:
+        """Never give the pages back: signal handlers, and what runs when a thread ends, are there
+        until the process is gone."""
+        self._blocks = []
+        return self
+
     def address(self, name: str) -> int:
+        """Where a function or a variable of the object lies."""
         return self.symbols[name][0]
 
     def symbol_at(self, address: int) -> str | None:
@@ -200,11 +237,6 @@ class LoadedCode:
             if start <= address < start + size:
                 return name
         return None
-
-    @property
-    def size(self) -> int:
-        """Bytes of address space that hold this object."""
-        return sum(libc.page_ceil(block.size) for block in self._blocks)
 
     def __del__(self) -> None:
         blocks, self._blocks = self._blocks, []

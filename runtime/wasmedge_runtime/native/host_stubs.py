@@ -7,37 +7,32 @@ it; the types are those of the embedder's own functions, so their number is boun
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 
 from .. import cache
 from ..types import FunctionType
-from .code import CodeRegion, LoadedCode
+from .code import CodeRegion
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may come here while its thread compiles
 _stubs: dict[FunctionType, int] = {}
-_objects: list[LoadedCode] = []
 
 
-def host_stubs(kinds: Iterable[FunctionType]) -> list[int]:
-    """The address of the stub for each type. Missing ones are compiled together."""
-    kinds = list(kinds)
+def host_stub(kind: FunctionType) -> int:
+    """The address of the stub for a type."""
     with _lock:
-        missing = [kind for kind in dict.fromkeys(kinds) if kind not in _stubs]
-        if missing:
-            code = CodeRegion.get().load(_object(missing))
-            _objects.append(code)
-            for number, kind in enumerate(missing):
-                _stubs[kind] = code.address(f"host.{number}")
-        return [_stubs[kind] for kind in kinds]
+        address = _stubs.get(kind)
+        if address is None:
+            code = CodeRegion.get().load(_object(kind)).keep()
+            address = _stubs[kind] = code.address("host")
+        return address
 
 
-def _object(kinds: list[FunctionType]) -> bytes:
-    name = cache.key("host stubs", cache.machine(), *map(str, kinds))
+def _object(kind: FunctionType) -> bytes:
+    name = cache.key("host stub", cache.machine(), str(kind))
     data = cache.load(name)
     if data is None:
         from ..codegen.llvm import compile_object
         from ..codegen.module import host_stub_module
 
-        data = compile_object(host_stub_module(kinds), 2)
+        data = compile_object(host_stub_module(kind), 2)
         cache.store(name, data)
     return data

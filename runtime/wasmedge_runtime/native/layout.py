@@ -33,8 +33,8 @@ class Record(ctypes.Structure):
 class Activation(Record):
     """What belongs to the call that a Store is running; one per Store.
 
-    `jump_buffer`, `stack_limit` and `outer` belong to the innermost entry: the entry routine saves
-    the caller's values in its frame and puts them back when it returns.
+    `stack_limit`, `caller`, `jump_buffer`, `outer` and `in_host` belong to the innermost entry: the
+    entry routine saves the values of the one before in its frame and puts them back at its end.
     """
 
     _fields_: ClassVar = [
@@ -52,7 +52,8 @@ class Activation(Record):
         ("instructions", ctypes.c_uint64),
         ("gas", ctypes.c_uint64),
         ("gas_limit", ctypes.c_uint64),
-        ("gas_segment", ctypes.c_uint64),  # which run of instructions gas ended in
+        ("gas_segment", ctypes.c_uint64),  # which run of instructions gas ended in,
+        ("gas_context", ctypes.c_uint64),  # and the vmctx of its function
         ("memory_ranges", ctypes.c_uint64),  # array of MemoryRange, ended by a zero base
         ("results", ctypes.c_uint64),  # slots for functions with two or more results
         ("frame_count", ctypes.c_uint64),
@@ -168,8 +169,9 @@ class ContextHeader(Record):
 
 
 # Statuses of the entry routine and of host callbacks beside the ErrCode values (all below 0x100).
-STATUS_OK = 0
 STATUS_NEEDS_THREAD = 0x1000
 STATUS_HOST_FAILED = 0x1001
-STATUS_KEYBOARD_INTERRUPT = 0x1002
+"""Python never got to run a host function's body, or to end it."""
+STATUS_HOST_RAISED = 0x1002
+"""A host function raised what is in `StoreCore.pending`."""
 STATUS_STACK_OVERFLOW = 0x1003

@@ -16,7 +16,7 @@ from typing import ClassVar
 from .. import cache
 from . import libc
 from .code import CodeRegion, LoadedCode
-from .layout import HELPERS, ThreadRecord
+from .layout import ThreadRecord
 from .support_ir import EXTERNALS, support_module
 
 INTERRUPT_SIGNAL = signal.SIGRTMIN + int(os.environ.get("WASMEDGE_INTERRUPT_SIGNAL", "7"))
@@ -71,11 +71,11 @@ class Support:
             data = compile_object(text, 2)
             cache.store(name, data)
         region = CodeRegion.get()
-        self.code: LoadedCode = region.load(data, EXTERNALS)
+        self.code: LoadedCode = region.load(data, EXTERNALS).keep()
         self.pid = os.getpid()
         self._libc = libc.library()
         self._libc.sigaction.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
         self.enter = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self.code.address("enter"))
         self.helpers = self.code.address("helpers")
@@ -94,6 +94,9 @@ class Support:
             ("guest_end", region.guest.end),
         ):
             ctypes.c_uint64.from_address(self.code.address(symbol)).value = value
+
+    def begin(self) -> None:
+        """Install the handlers, for signals and for forks."""
         os.register_at_fork(after_in_child=self._forget_thread)
         self.check_handlers()
 
@@ -109,8 +112,10 @@ class Support:
             )
 
     def prepare_thread(self) -> None:
-        """Give the calling thread a stack limit for guest code, and a stack for signals."""
+        """Give the calling thread a stack limit for guest code, and a stack for signals, and let
+        the signals through: a fault while its signal is blocked would end the process."""
         self._check_process()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number for number, _, _ in _FAULT_HANDLERS])
         low, size = self._stack_of_this_thread()
         record_bytes = ctypes.sizeof(ThreadRecord)
         malloc = self._libc.malloc
@@ -179,7 +184,7 @@ class Support:
 
 
 _support: Support | None = None
-_support_lock = threading.Lock()
+_support_lock = threading.RLock()
 
 
 def support() -> Support:
@@ -188,10 +193,8 @@ def support() -> Support:
     if _support is None:
         with _support_lock:
             if _support is None:
-                _support = Support()
+                made = Support()
+                if _support is None:  # no signal handler has been here meanwhile
+                    _support = made
+                    made.begin()
     return _support
-
-
-def helper_offset(name: str) -> int:
-    """Byte offset of a helper's address in the helper table."""
-    return HELPERS.index(name) * 8

@@ -52,6 +52,9 @@ glibc allow there: the first three, `raise`, `sigaction` and `pthread_sigmask`."
 _POLL_BYTES = 1 << 20
 """Long operations look for an interruption each time they have worked on this many bytes."""
 
+_QUICK_BYTES = 1 << 12
+"""Copies up to this size do not look for one at all."""
+
 # Offsets in ucontext_t, and of si_addr and si_code in siginfo_t (Linux).
 _CONTEXT = {
     "x86_64": {"pc": 168, "fp": 120},
@@ -109,10 +112,12 @@ known:
   %p.depth = &act.depth(%act)
   %p.id = &act.call_id(%act)
   %p.host = &act.in_host(%act)
+  %p.caller = &act.caller(%act)
   %previous = load ptr, ptr %p.current
   %previous.jump = load ptr, ptr %p.jump
   %previous.outer = load ptr, ptr %p.outer
   %previous.host = load i64, ptr %p.host
+  %previous.caller = load i64, ptr %p.caller
   %depth = load i64, ptr %p.depth
   %limit = load i64, ptr %p.limit
   %nested = icmp ne i64 %depth, 0
@@ -162,6 +167,7 @@ leave:
   store volatile ptr %previous.jump, ptr %p.jump
   store ptr %previous.outer, ptr %p.outer
   store volatile i64 %previous.host, ptr %p.host
+  store i64 %previous.caller, ptr %p.caller
   store i64 %depth, ptr %p.depth
   br i1 %nested, label %done, label %idle
 idle:
@@ -627,10 +633,11 @@ out:
   ret void
 }
 
-; Copies n bytes in chunks, in the order that an overlap needs, and polls between them.
+; Copies n bytes in chunks, in the order that an overlap needs, and polls behind each. Copies that
+; take no longer than a few instructions of the guest do not: there, a signal hits the guest.
 define internal void @move(ptr %act, ptr %to, ptr %from, i64 %n) ATTRIBUTES {
 entry:
-  %small = icmp ule i64 %n, POLL_BYTES
+  %small = icmp ule i64 %n, QUICK_BYTES
   br i1 %small, label %at_once, label %chunks
 at_once:
   %r.0 = call ptr @memmove(ptr %to, ptr %from, i64 %n)
@@ -695,33 +702,27 @@ define void @memory_init(
 """
 
 _TABLE = """
-; Writes one reference into n elements.
-define internal void @spread(ptr %act, ptr %to, i64 %value, i64 %n) ATTRIBUTES {
+; Writes one reference into n elements. A table is small enough to do it at one go; callers poll.
+define internal void @spread(ptr %to, i64 %value, i64 %n) ATTRIBUTES {
 entry:
-  %rest.0 = and i64 %n, POLL_MASK
   br label %loop
 loop:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %next ]
+  %i = phi i64 [ 0, %entry ], [ %i.next, %body ]
   %end = icmp eq i64 %i, %n
   br i1 %end, label %out, label %body
 body:
   %p = getelementptr i64, ptr %to, i64 %i
   store i64 %value, ptr %p
   %i.next = add i64 %i, 1
-  %phase = and i64 %i.next, POLL_MASK
-  %now = icmp eq i64 %phase, 0
-  br i1 %now, label %ask, label %next
-ask:
-  call void @poll(ptr %act)
-  br label %next
-next:
   br label %loop
 out:
   ret void
 }
 
-; table.grow: the old size, or -1. New pages are zero, which is the null reference.
+; table.grow: the old size, or -1. New pages are zero, which is the null reference: nothing may
+; stop the work between writing other references there and making them part of the table.
 define i64 @table_grow(ptr %act, ptr %table, i64 %n, i64 %value) ATTRIBUTES {
+  call void @poll(ptr %act)
   %p.base = &table.base(%table)
   %base = load ptr, ptr %p.base
   %p.size = &table.size(%table)
@@ -755,7 +756,7 @@ fill:
   %null = icmp eq i64 %value, 0
   br i1 %null, label %filled, label %write
 write:
-  call void @spread(ptr %act, ptr %from, i64 %value, i64 %n)
+  call void @spread(ptr %from, i64 %value, i64 %n)
   br label %filled
 filled:
   store i64 %new, ptr %p.size
@@ -768,10 +769,11 @@ define void @table_fill(ptr %act, ptr %table, i64 %at, i64 %value, i64 %n) ATTRI
   %p.size = &table.size(%table)
   %size = load i64, ptr %p.size
   call void @check_range(ptr %act, i64 %at, i64 %n, i64 %size, i32 TABLE_OUT_OF_BOUNDS)
+  call void @poll(ptr %act)
   %p.base = &table.base(%table)
   %base = load ptr, ptr %p.base
   %to = getelementptr i64, ptr %base, i64 %at
-  call void @spread(ptr %act, ptr %to, i64 %value, i64 %n)
+  call void @spread(ptr %to, i64 %value, i64 %n)
   ret void
 }
 
@@ -848,7 +850,7 @@ def support_module() -> str:
         "MEMORY_OUT_OF_BOUNDS": int(ErrCode.MemoryOutOfBounds),
         "TABLE_OUT_OF_BOUNDS": int(ErrCode.TableOutOfBounds),
         "POLL_BYTES": _POLL_BYTES,
-        "POLL_MASK": _POLL_BYTES // 8 - 1,
+        "QUICK_BYTES": _QUICK_BYTES,
         "PAGE_ELEMENTS_1": layout.TABLE_COMMIT_ELEMENTS - 1,
         "PAGE_ELEMENTS_MASK": -layout.TABLE_COMMIT_ELEMENTS,
     }
