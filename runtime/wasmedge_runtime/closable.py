@@ -33,6 +33,10 @@ class Closable:
             self._closed = True  # type: ignore[misc]  # subclasses have a dict or this slot
             self._release()
 
+    def lend(self) -> None:
+        """Make it part of another object: `close` does nothing from now on."""
+        self._borrowed = True  # type: ignore[misc]  # subclasses have a dict or this slot
+
     def _release(self) -> None:
         """Let go of what belongs to this object alone."""
 

@@ -28,6 +28,8 @@ LLVM's code generator needs quadratic time for a function's size."""
 
 _lock = threading.RLock()  # a signal handler may come here while its thread compiles
 _loaded: weakref.WeakValueDictionary[str, CompiledModule] = weakref.WeakValueDictionary()
+_known: weakref.WeakKeyDictionary[AST, dict[Variant, CompiledModule]] = weakref.WeakKeyDictionary()
+"""What was found for an AST, as long as it lives: the next instance does not hash its bytes."""
 
 
 class CompiledModule:
@@ -49,6 +51,14 @@ class CompiledModule:
 
 def compiled_module(ast: AST, variant: Variant) -> CompiledModule:
     """The code for a validated module. Compiles only what no process has compiled before."""
+    variants = _known.setdefault(ast, {})
+    found = variants.get(variant)
+    if found is None:
+        found = variants[variant] = _find(ast, variant)
+    return found
+
+
+def _find(ast: AST, variant: Variant) -> CompiledModule:
     name = cache.key("module", cache.machine(), _LEVEL, *map(int, variant), ast.digest)
     found = _loaded.get(name)
     if found is None:

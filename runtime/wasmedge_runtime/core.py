@@ -127,7 +127,8 @@ class StoreCore:
         self._instances_by_index: list[tuple[int, int, weakref.ref[Any]]] = []
         self._forget_at = _PURGE_AT
         self._memories: weakref.WeakSet[Memory] = weakref.WeakSet()
-        self._ranges: ctypes.Array[MemoryRange] | None = None
+        self._ranges: ctypes.Array[MemoryRange] = (MemoryRange * 0)()
+        self._range_count = 0
 
     # Memories, for the fault handler.
 
@@ -135,12 +136,19 @@ class StoreCore:
         """Let faults in a memory's reservation be traps. Not while another thread runs guest code
         of this Store: callers hold the lock."""
         self._memories.add(memory)
-        memories = list(self._memories)
-        ranges = (MemoryRange * (len(memories) + 1))()
-        for place, known in zip(ranges, memories, strict=False):
-            place.base, place.bytes = known.base, known._reservation.size
-        self.activation.memory_ranges = ctypes.addressof(ranges)
-        self._ranges = ranges
+        if self._range_count + 1 >= len(self._ranges):
+            # What is left of memories that are gone is dropped here.
+            memories = list(self._memories)
+            self._range_count = len(memories)
+            ranges = (MemoryRange * (2 * len(memories) + 8))()
+            for place, known in zip(ranges, memories, strict=False):
+                place.base, place.bytes = known.base, known.reserved_bytes
+            self.activation.memory_ranges = ctypes.addressof(ranges)
+            self._ranges = ranges
+            return
+        place = self._ranges[self._range_count]
+        place.base, place.bytes = memory.base, memory.reserved_bytes
+        self._range_count += 1
 
     def check_free(self, part: Table | Memory | Global) -> None:
         """Raise unless a table, memory or global is this Store's, or no Store's yet."""

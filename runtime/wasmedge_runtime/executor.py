@@ -6,6 +6,7 @@ import ctypes
 import logging
 from typing import Any, cast
 
+from . import convert
 from .closable import Closable
 from .codegen.module import Variant
 from .compiled import compiled_module
@@ -196,7 +197,7 @@ class Executor(Closable):
                 self._statistics if measured else None,
                 config.statistics_time_measuring,
             )
-            _share_lifetimes(instance, imports)
+            imports.keep(instance)
             for definition in ast.globals:
                 instance.add_global(_evaluate(instance, definition.init))
             _initialise_elements(instance, ast)
@@ -214,7 +215,7 @@ class Executor(Closable):
                 f"the module asks for {kind.limit.min}",
             )
         memory = Memory(kind)
-        memory._borrowed = True
+        memory.lend()
         memory.restrict(limit)
         memory.bind(core)
         return memory
@@ -284,23 +285,8 @@ def _limits_match(actual: Limit, expected: Limit) -> bool:
     return actual.max is not None and actual.max <= expected.max
 
 
-def _share_lifetimes(instance: ModuleInstance, imports: Imports) -> None:
-    """References to functions of the new module can flow into what it imports: that keeps it."""
-    for table in imports.tables:
-        if table._type.ref_type == 0x70:
-            table.keep(instance)
-    for cell in imports.globals:
-        if cell._type.val_type == 0x70 and cell._type.mutability:
-            cell.keep(instance)
-    for function in imports.function_objects:
-        if 0x70 in function.function_type.parameters and function._instance is not None:
-            function._instance.keep(instance)
-
-
 def _evaluate(instance: ModuleInstance, expression: ConstExpr) -> Any:
     """The value of a constant expression (specification 3.3.10), as a Python value."""
-    from . import convert
-
     ((opcode, immediate),) = expression
     if opcode in (0x41, 0x42):
         return immediate
@@ -333,19 +319,8 @@ def _initialise_elements(instance: ModuleInstance, ast: AST) -> None:
         if segment.mode == PASSIVE:
             instance.set_element_segment(number, handles)
             continue
-        if segment.offset is None:
-            raise AssertionError("an active segment has an offset")
-        table = instance.tables[segment.table]
-        offset = _evaluate(instance, segment.offset) & 0xFFFFFFFF
-        if offset + len(handles) > table._record.size:
-            raise Trap(
-                ErrCode.TableOutOfBounds,
-                f"out of bounds table access: element segment {number} does not fit: "
-                f"{len(handles)} elements at {offset}, the table has {table._record.size}",
-            )
-        if handles:
-            elements = (ctypes.c_uint64 * len(handles))(*handles)
-            ctypes.memmove(table.base + offset * 8, elements, ctypes.sizeof(elements))
+        offset = _evaluate(instance, cast(ConstExpr, segment.offset)) & 0xFFFFFFFF
+        instance.tables[segment.table].put_handles(offset, handles)
 
 
 def _initialise_data(instance: ModuleInstance, ast: AST) -> None:
@@ -356,10 +331,8 @@ def _initialise_data(instance: ModuleInstance, ast: AST) -> None:
         if segment.mode != ACTIVE:
             instance.set_data_segment(number, start + segment.start, length)
             continue
-        if segment.offset is None:
-            raise AssertionError("an active segment has an offset")
         memory = instance.memories[segment.memory]
-        offset = _evaluate(instance, segment.offset) & 0xFFFFFFFF
+        offset = _evaluate(instance, cast(ConstExpr, segment.offset)) & 0xFFFFFFFF
         if offset + length > memory.byte_size:
             raise Trap(
                 ErrCode.MemoryOutOfBounds,

@@ -140,6 +140,12 @@ class Function(Closable):
         link = self.link(core)
         return link.record_address, link
 
+    def imported_by(self, instance: ModuleInstance) -> None:
+        """References to functions of a module that imports this one can be its arguments: then the
+        module where they go keeps that module alive."""
+        if self._instance is not None and ValType.FUNCREF in self._type.parameters:
+            self._instance.keep(instance)
+
     def link(self, core: StoreCore) -> HostLink:
         """A host function's side in one Store."""
         if self._closed:

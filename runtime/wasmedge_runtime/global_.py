@@ -16,6 +16,7 @@ from .types import GlobalType, RefType, ValMut, ValType
 
 if TYPE_CHECKING:
     from .core import StoreCore
+    from .instance import ModuleInstance
 
 
 class Global(Closable):
@@ -82,6 +83,11 @@ class Global(Closable):
     def keep(self, owner: Any) -> None:
         """Keep alive what its value refers to."""
         self._keepers.add(owner)
+
+    def imported_by(self, instance: ModuleInstance) -> None:
+        """As `Table.imported_by`, for a variable that holds a function reference."""
+        if self._type.val_type == ValType.FUNCREF and self._type.mutability == ValMut.VAR:
+            self.keep(instance)
 
     def handles(self) -> Iterator[int]:
         """The handle in it, unless null."""

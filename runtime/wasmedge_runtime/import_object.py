@@ -52,7 +52,7 @@ class ImportObject(Closable):
             raise TypeError(f"an export's name must be a str, not {type(name).__name__}")
         if not isinstance(extern, kind):
             raise TypeError(f"{name!r} must be a {kind.__name__}, not {type(extern).__name__}")
-        extern._borrowed = True
+        extern.lend()
         self._externs[name] = extern
 
     def add_function(self, name: str, function: Function) -> None:

@@ -39,6 +39,15 @@ class Imports:
         self.memories: list[Memory] = []
         self.globals: list[Global] = []
 
+    def keep(self, instance: ModuleInstance) -> None:
+        """Let what can hold references to functions of the importing module keep it alive."""
+        for function in self.function_objects:
+            function.imported_by(instance)
+        for table in self.tables:
+            table.imported_by(instance)
+        for cell in self.globals:
+            cell.imported_by(instance)
+
 
 class Exports(Mapping[str, Extern]):
     """What a module exports, by name: Function, Table, Memory and Global objects."""
@@ -100,7 +109,7 @@ class ModuleInstance:
         self.memories = imports.memories + memories
         self.tables = imports.tables + [Table(kind) for kind in ast.tables]
         for table in self.tables[ast.imported_tables :]:
-            table._borrowed = True
+            table.lend()
             table.bind(core)
         self._type_numbers = [type_number(kind) for kind in ast.types]
         self._costs: ctypes.Array[ctypes.c_uint64] | None = None
@@ -121,7 +130,12 @@ class ModuleInstance:
 
     def _fill_context(self) -> None:
         layout, core, ast = self.loaded.layout, self.core, self._ast
-        put = self._put
+        # One view for all words: ctypes takes several times as long for each.
+        cells = (ctypes.c_uint64 * (layout.size // 8)).from_address(self.context)
+
+        def put(offset: int, value: int) -> None:
+            cells[offset >> 3] = value
+
         put(ContextHeader.offset("activation"), core.activation_address)
         put(ContextHeader.offset("helpers"), core.support.helpers)
         for i, memory in enumerate(self.memories):
@@ -136,14 +150,13 @@ class ModuleInstance:
             put(layout.imported_function(i), record)
         for i, cell in enumerate(self._imports.globals):
             put(layout.imported_global(i), cell.address)
-        records = (FunctionRecord * len(layout.referenced)).from_address(
-            self.context + layout.records
-        )
-        for record, index, (code, thunk) in zip(
-            records, layout.referenced, self.loaded.entries, strict=True
-        ):
-            record.code, record.context, record.thunk = code, self.context, thunk
-            record.type = self._type_numbers[ast.function_type_indices[index]].number
+        numbers = [
+            self._type_numbers[ast.function_type_indices[i]].number for i in layout.referenced
+        ]
+        offset = layout.records >> 3
+        for number, (code, thunk) in zip(numbers, self.loaded.entries, strict=True):
+            cells[offset : offset + 4] = (code, self.context, number, thunk)
+            offset += 4
 
     def _put(self, offset: int, value: int) -> None:
         ctypes.c_uint64.from_address(self.context + offset).value = value

@@ -64,6 +64,11 @@ class Memory(Closable):
         return int(self._record.base)
 
     @property
+    def reserved_bytes(self) -> int:
+        """How much address space it has, beyond its size."""
+        return self._reservation.size
+
+    @property
     def byte_size(self) -> int:
         """The current size in bytes, also after `close()`."""
         return int(self._record.bytes)

@@ -156,7 +156,8 @@ class Store(Closable):
 
         A call that is in a host function stops when that function returns.
         """
-        return self.core.interrupt()
+        self._check_open()
+        return self._core is not None and self._core.interrupt()
 
     def _release(self) -> None:
         self._anonymous = None

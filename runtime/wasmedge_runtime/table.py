@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .closable import Closable
-from .errors import ErrCode, WasmEdgeError
+from .errors import ErrCode, Trap, WasmEdgeError
 from .function import as_reference
 from .limits import MAX_TABLE_ELEMENTS
 from .native.layout import TABLE_COMMIT_ELEMENTS, TableRecord
@@ -19,6 +19,7 @@ from .types import Limit, RefType, TableType
 
 if TYPE_CHECKING:
     from .core import StoreCore
+    from .instance import ModuleInstance
     from .values import ExternRef, FuncRef
 
 _ELEMENT_BYTES = 8
@@ -95,6 +96,27 @@ class Table(Closable):
     def keep(self, owner: Any) -> None:
         """Keep alive what an element refers to."""
         self._keepers.add(owner)
+
+    def imported_by(self, instance: ModuleInstance) -> None:
+        """References to functions of a module that imports the table can flow into it: that keeps
+        the module alive."""
+        if self._type.ref_type == RefType.FUNCREF:
+            self.keep(instance)
+
+    def put_handles(self, index: int, handles: list[int]) -> None:
+        """Write the references of an element segment.
+
+        Raises:
+            Trap: TableOutOfBounds when they do not fit; nothing is written then.
+        """
+        if index + len(handles) > self._record.size:
+            raise Trap(
+                ErrCode.TableOutOfBounds,
+                f"out of bounds table access: an element segment does not fit: "
+                f"{len(handles)} elements at {index}, the table has {self._record.size}",
+            )
+        elements = (ctypes.c_uint64 * len(handles))(*handles)
+        ctypes.memmove(self.base + index * _ELEMENT_BYTES, elements, ctypes.sizeof(elements))
 
     def handles(self) -> Iterator[int]:
         """Handles of the references in it that are not null."""

@@ -6,14 +6,16 @@ so that generated code can use constant offsets and the same code serves every i
 
 from __future__ import annotations
 
+import ctypes
+
 from ..module import AST
 from ..native.layout import ContextHeader, FunctionRecord, Segment
 from ..types import ValMut
 
 _POINTER = 8
 _CELL = 16
-_RECORD = FunctionRecord.offset("thunk") + 8
-_SEGMENT = Segment.offset("length") + 8
+_RECORD = ctypes.sizeof(FunctionRecord)
+_SEGMENT = ctypes.sizeof(Segment)
 
 CELL_BYTES = _CELL
 """Width of a global's cell: a v128 fits."""
@@ -35,7 +37,7 @@ class ContextLayout:
     """
 
     def __init__(self, ast: AST) -> None:
-        at = ContextHeader.offset("reserved") + _POINTER
+        at = ctypes.sizeof(ContextHeader)
         self._memories = at
         at += len(ast.memory_types) * 2 * _POINTER
         self._tables = at

@@ -92,10 +92,7 @@ def else_(t: FunctionTranslator, code: int, pos: int) -> int:
 
 
 def _start_alternative(t: FunctionTranslator, frame: Frame) -> None:
-    if frame.alternative is None:
-        raise AssertionError("an else arm belongs to an if")
     label, operands = frame.alternative
-    frame.alternative = None
     frame.kind = _ELSE
     del t.stack[frame.height :]
     t.stack += operands
@@ -146,8 +143,6 @@ def _finish(t: FunctionTranslator, frame: Frame) -> bool:
     """Close the innermost frame after its last instruction; whether code behind it is reachable."""
     if frame.kind == _IF:
         # No else: its place is the end, which counts on this way too.
-        if frame.alternative is None:
-            raise AssertionError("an if keeps its alternative until its end")
         label, operands = frame.alternative
         t.start_block(label)
         if t.metering:

@@ -62,7 +62,7 @@ class Frame:
         self.height = height  # of the operand stack below the parameters
         self.arrivals: list[tuple[list[str], str]] = []  # values and block of each branch
         self.phis = -1  # of a loop: the output line to complete at its end
-        self.alternative: tuple[str, list[str]] | None = None  # of an if: else label, parameters
+        self.alternative: tuple[str, list[str]] = ("", [])  # of an if: else label, parameters
 
     @property
     def branch_types(self) -> tuple[int, ...]:

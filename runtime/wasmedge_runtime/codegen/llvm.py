@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 
-import llvmlite
 import llvmlite.binding as llvm
 
 _log = logging.getLogger("wasmedge")
@@ -52,8 +51,3 @@ def compile_object(text: str, level: int) -> bytes:
         return bytes(machine.emit_object(module))
     finally:
         module.close()
-
-
-def version() -> str:
-    """Versions of LLVM and llvmlite, part of every cache key."""
-    return f"{'.'.join(map(str, llvm.llvm_version_info))}/{llvmlite.__version__}"

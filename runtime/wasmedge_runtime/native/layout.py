@@ -135,7 +135,6 @@ class CallDescriptor(Record):
     _fields_: ClassVar = [
         ("activation", ctypes.c_uint64),
         ("record", ctypes.c_uint64),
-        ("reserved", ctypes.c_uint64 * 2),
     ]
 
 
@@ -164,7 +163,6 @@ class ContextHeader(Record):
         ("activation", ctypes.c_uint64),
         ("helpers", ctypes.c_uint64),
         ("costs", ctypes.c_uint64),  # gas of each run of instructions
-        ("reserved", ctypes.c_uint64),
     ]
 
 

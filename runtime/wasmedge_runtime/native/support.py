@@ -48,14 +48,13 @@ class _Stack(ctypes.Structure):
     ]
 
 
-_Handler = tuple[int, str, int]  # signal, routine, index in @previous_actions
-
-_FAULT_HANDLERS: tuple[_Handler, ...] = (
+# Signal, routine, index in @previous_actions.
+_HANDLERS = (
     (signal.SIGSEGV, "on_fault", 0),
     (signal.SIGBUS, "on_fault", 1),
     (INTERRUPT_SIGNAL, "on_interrupt", 2),
+    (signal.SIGINT, "on_keyboard", 3),
 )
-_KEYBOARD_HANDLER: _Handler = (signal.SIGINT, "on_keyboard", 3)
 
 
 class Support:
@@ -77,6 +76,9 @@ class Support:
         self._libc.sigaction.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
         self._lock = threading.RLock()
 
+        self._handlers = [
+            (int(number), self.code.address(routine), index) for number, routine, index in _HANDLERS
+        ]
         self.enter = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self.code.address("enter"))
         self.helpers = self.code.address("helpers")
         self.host_returned = self.code.address("host_returned")
@@ -115,7 +117,8 @@ class Support:
         """Give the calling thread a stack limit for guest code, and a stack for signals, and let
         the signals through: a fault while its signal is blocked would end the process."""
         self._check_process()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number for number, _, _ in _FAULT_HANDLERS])
+        ours = (number for number, _, _ in _HANDLERS if number != signal.SIGINT)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)
         low, size = self._stack_of_this_thread()
         record_bytes = ctypes.sizeof(ThreadRecord)
         malloc = self._libc.malloc
@@ -152,21 +155,21 @@ class Support:
     def check_handlers(self) -> None:
         """Install the handlers, or put them back in front of those installed after them."""
         self._check_process()
+        current = _SigAction()  # not shared: a signal handler of Python may come here as well
+        reference = ctypes.byref(current)
         with self._lock:
-            for handler in _FAULT_HANDLERS:
-                self._install(handler)
-            # A handler that does not raise would see its calls stopped for nothing.
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-                self._install(_KEYBOARD_HANDLER)
+            for number, ours, index in self._handlers:
+                if self._libc.sigaction(number, None, reference) != 0:
+                    raise OSError(f"cannot read the handler of signal {number}")
+                # A SIGINT handler that does not raise would see its calls stopped for nothing.
+                if current.handler != ours and (
+                    number != signal.SIGINT
+                    or signal.getsignal(signal.SIGINT) is signal.default_int_handler
+                ):
+                    self._install(number, ours, index, current)
 
-    def _install(self, handler: _Handler) -> None:
-        number, routine, index = handler
-        ours = self.code.address(routine)
-        current = _SigAction()
-        if self._libc.sigaction(number, None, ctypes.byref(current)) != 0:
-            raise OSError(f"cannot read the handler of signal {number}")
-        if current.handler == ours:
-            return
+    def _install(self, number: int, ours: int, index: int, current: _SigAction) -> None:
+        """Put a handler in front of the current one, which it hands on to."""
         place = self.code.address("previous_actions") + index * ctypes.sizeof(_SigAction)
         ctypes.memmove(place, ctypes.byref(current), ctypes.sizeof(_SigAction))
         flags = _SA_SIGINFO | _SA_ONSTACK | _SA_RESTART
