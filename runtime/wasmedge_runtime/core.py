@@ -78,14 +78,6 @@ def type_number(kind: FunctionType) -> _TypeNumber:
         return found
 
 
-class Unresolved:
-    """A function reference by an index that names no function of the Store: calling it traps."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.record = FunctionRecord(0, 0, 0, 0)
-
-
 class StoreCore:
     """The native side of one Store."""
 
@@ -102,6 +94,8 @@ class StoreCore:
         """What a host function raised, until the call that it was part of has ended."""
         self.metering = False
         """Whether the running call adds to statistics."""
+        self.costs_of: tuple[Statistics, int] | None = None
+        """Whose cost table all instances have, and which version of it."""
         self._host_ns = 0
         self._in_host = False
         self.contexts: dict[int, weakref.ref[ModuleInstance]] = {}
@@ -122,7 +116,9 @@ class StoreCore:
         """Record address -> host function in this Store."""
         self.link_of: weakref.WeakValueDictionary[int, HostLink] = weakref.WeakValueDictionary()
         """The same by the `id` of the function, which its link holds."""
-        self._unresolved: dict[int, Unresolved] = {}
+        self._unresolved: dict[int, FunctionRecord] = {}
+        """Records for references by an index that names no function of the Store: their type is
+        that of no function, so that calling one traps. `context` holds the index."""
         self._next_index = 0
         self._instances_by_index: list[tuple[int, int, weakref.ref[Any]]] = []
         self._forget_at = _PURGE_AT
@@ -215,8 +211,9 @@ class StoreCore:
         if isinstance(value, FuncRef):
             function = value.function or self._function_by_index(value.index)
             if function is None:
-                unresolved = self._unresolved.setdefault(value.index, Unresolved(value.index))
-                return ctypes.addressof(unresolved.record)
+                index = value.index
+                unresolved = self._unresolved.setdefault(index, FunctionRecord(context=index))
+                return ctypes.addressof(unresolved)
             value = function
         if not isinstance(value, Function):
             raise TypeError(
@@ -246,10 +243,10 @@ class StoreCore:
         link = self.links.get(handle)
         if link is not None:
             return FuncRef(link.index, link.function)
-        for unresolved in self._unresolved.values():
-            if ctypes.addressof(unresolved.record) == handle:
-                return FuncRef(unresolved.index)
-        instance = self._instance(FunctionRecord.from_address(handle).context)
+        record = FunctionRecord.from_address(handle)
+        if not record.code:
+            return FuncRef(record.context)
+        instance = self._instance(record.context)
         if instance is None:
             raise WasmEdgeError(
                 ErrCode.WrongInstanceAddress, "wrong instance address: not a function of this Store"
@@ -392,10 +389,13 @@ class StoreCore:
         if activation.depth:
             self.run(descriptor)
             return
-        for reference in list(self.contexts.values()):
-            instance = reference()
-            if instance is not None:
-                instance.update_costs(statistics)
+        costs = (statistics, statistics._cost_version)
+        if self.costs_of != costs:
+            for context in list(self.contexts):
+                instance = self._instance(context)
+                if instance is not None:
+                    instance.update_costs(statistics)
+            self.costs_of = costs
         activation.instructions = 0
         activation.gas = statistics._total_cost
         activation.gas_limit = statistics._cost_limit

@@ -123,6 +123,7 @@ class ModuleInstance:
         self._fill_context()
         if statistics is not None:
             self.update_costs(statistics)  # also calls that nobody measures may come through here
+            core.costs_of = None
         core.contexts[self.context] = weakref.ref(self)
         core.memory_of[self.context] = self.memories[0] if self.memories else None
         self._element_arrays: dict[int, ctypes.Array[ctypes.c_uint64]] = {}
@@ -144,8 +145,8 @@ class ModuleInstance:
         for i, table in enumerate(self.tables):
             put(layout.table_record(i), table.record_address)
             put(layout.table_base(i), table.base)
-        for i, number in enumerate(self._type_numbers):
-            put(layout.type_number(i), number.number)
+        for i, type_ in enumerate(self._type_numbers):
+            put(layout.type_number(i), type_.number)
         for i, (record, _) in enumerate(self._imports.functions):
             put(layout.imported_function(i), record)
         for i, cell in enumerate(self._imports.globals):
@@ -155,7 +156,7 @@ class ModuleInstance:
         ]
         offset = layout.records >> 3
         for number, (code, thunk) in zip(numbers, self.loaded.entries, strict=True):
-            cells[offset : offset + 4] = (code, self.context, number, thunk)
+            cells[offset : offset + 4] = [code, self.context, number, thunk]
             offset += 4
 
     def _put(self, offset: int, value: int) -> None:

@@ -519,3 +519,19 @@ def test_a_module_with_gas_may_be_called_by_one_without() -> None:
     with pytest.raises(Trap, match="cost limit exceeded"):
         engine.executor.invoke_registered(engine.store, "sum", "f", 1)
     assert call(10) == [55]
+
+
+def test_the_costs_of_a_call_are_those_of_the_statistics_it_began_with() -> None:
+    engine, free = measured(cost_measuring=True)
+    free.set_cost_table([])
+    engine.register("inner", '(module (func (export "f") nop nop nop))')
+    other, dear = measured(cost_measuring=True)
+    other.store = engine.store
+    other.instantiate(
+        '(module (import "inner" "f" (func $f)) (func (export "f") (call $f) (call $f)))'
+    )
+    for rounds in (1, 2):
+        other.call("f")
+        assert dear.total_cost == rounds * (3 + 2 * 4)
+        engine.executor.invoke_registered(engine.store, "inner", "f")
+        assert free.total_cost == 0
