@@ -386,6 +386,8 @@ class FunctionTranslator:
     @staticmethod
     def memarg(data: bytes, pos: int) -> tuple[int, int]:
         """Position behind a memory immediate, and its offset; the alignment is only a hint."""
+        while data[pos] >= 0x80:
+            pos += 1
         pos += 1
         offset = data[pos]
         pos += 1
