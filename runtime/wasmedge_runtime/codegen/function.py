@@ -21,6 +21,7 @@ from .rules import (
     BINARY,
     CALL,
     COMPARE,
+    EMIT,
     I32_CONST,
     IR_TYPE,
     LOAD,
@@ -29,7 +30,6 @@ from .rules import (
     LOCAL_TEE,
     SEQUENCE,
     STORE,
-    TEMPLATE,
     UNARY,
 )
 
@@ -126,8 +126,10 @@ class FunctionTranslator:
 
     def context_pointer(self, offset: int) -> str:
         """A pointer of the vmctx that never changes during the life of the instance."""
-        slot = self.prepare(f"%c{offset}.p", f"getelementptr i8, ptr %c, i64 {offset}")
-        return self.prepare(f"%c{offset}", f"load ptr, ptr {slot}, !invariant.load !0")
+        name = f"%c{offset}"
+        if name not in self._prepared:
+            self.prepare(name, f"load ptr, ptr {self.context_address(offset)}, !invariant.load !0")
+        return name
 
     def context_address(self, offset: int) -> str:
         return self.prepare(f"%c{offset}.p", f"getelementptr i8, ptr %c, i64 {offset}")
@@ -240,22 +242,26 @@ class FunctionTranslator:
 
     # Memory accesses, the one irregular thing that is frequent enough for the loop.
 
-    def memory_address(self, operand: str, offset: int, size: int, memory: int = 0) -> str:
+    def memory_address(self, operand: str, offset: int, size: int) -> str:
         """A pointer for an access of `size` bytes; the checked variant tests it here."""
-        base = self.context_pointer(self.layout.memory_base(memory))
+        out = self.out
+        base = self.context_pointer(self.layout.memory_base(0))
         if operand[0] != "%":
             address, offset = str((int(operand) & 0xFFFFFFFF) + offset), 0
         else:
-            address = self.value(f"zext i32 {operand} to i64")
+            address = f"%v{len(out)}"
+            out.append(f"{address} = zext i32 {operand} to i64")
         if self.guarded:
-            pointer = self.value(f"getelementptr i8, ptr {base}, i64 {address}")
+            pointer = f"%v{len(out)}"
+            out.append(f"{pointer} = getelementptr i8, ptr {base}, i64 {address}")
             if offset:
-                pointer = self.value(f"getelementptr i8, ptr {pointer}, i64 {offset}")
+                pointer, start = f"%v{len(out)}", pointer
+                out.append(f"{pointer} = getelementptr i8, ptr {start}, i64 {offset}")
             return pointer
         if offset:
             address = self.value(f"add i64 {address}, {offset}")
         end = self.value(f"add i64 {address}, {size}")
-        record = self.context_pointer(self.layout.memory_record(memory))
+        record = self.context_pointer(self.layout.memory_record(0))
         slot = self.field(record, 8)
         limit = self.value(f"load volatile i64, ptr {slot}")
         self.trap_if(self.value(f"icmp ugt i64 {end}, {limit}"), int(ErrCode.MemoryOutOfBounds))
@@ -301,6 +307,8 @@ class FunctionTranslator:
                     emit(f"{operand} = load {local_types[index]}, ptr %l{index}")
                     known[index] = operand
                 push(operand)
+            elif kind == EMIT:
+                pos = a(self, code, pos)
             elif kind == I32_CONST:
                 number = data[pos]
                 pos += 1
@@ -370,7 +378,7 @@ class FunctionTranslator:
                 self.module.used.add(c)
                 self.inlined += 1
                 push(operand)
-            elif kind == TEMPLATE:
+            else:  # TEMPLATE
                 operands = stack[-b:]
                 del stack[-b:]
                 operand = f"%v{len(out)}"
@@ -380,8 +388,6 @@ class FunctionTranslator:
                     emit(f"{operand} = zext i1 {boolean} to i32")
                     booleans[operand] = boolean
                 push(operand)
-            else:
-                pos = a(self, code, pos)
 
     @staticmethod
     def memarg(data: bytes, pos: int) -> tuple[int, int]:
