@@ -67,5 +67,9 @@ MAX_OPERANDS = 100_000
 MAX_LABELS = 65_520
 """Targets of one `br_table`; each is an edge of the control flow graph."""
 
+MAX_MOVED_VALUES = 1_000_000
+"""Results of calls, and values of branches and returns, where one has several: each is a line or
+more for LLVM, and two bytes of the file can ask for a thousand."""
+
 MAX_NAME_SIZE = 100_000
 """Bytes of a name of an import, export or custom section."""

@@ -535,3 +535,24 @@ def test_the_costs_of_a_call_are_those_of_the_statistics_it_began_with() -> None
         assert dear.total_cost == rounds * (3 + 2 * 4)
         engine.executor.invoke_registered(engine.store, "inner", "f")
         assert free.total_cost == 0
+
+
+MANY_VALUES = {
+    "calls": "(block (call $f) (br 0)) " * 1001 + "unreachable",
+    "branches": "(block (type $t) (call $f) " + "(br_if 0 (i32.const 1)) " * 1001 + ")",
+    "returns": "(call $f) " + "(br_if 0 (i32.const 1)) " * 1001,
+}
+
+
+@pytest.mark.parametrize("body", MANY_VALUES.values(), ids=MANY_VALUES)
+def test_a_small_file_that_expands_to_too_much_code_is_refused(body: str) -> None:
+    """Two bytes can pass a thousand values, each of which is a line or more for LLVM."""
+    results = " ".join(["i32"] * 1000)
+    engine = Engine()
+    ast = engine.load(
+        f"(module (type $t (func (result {results})))"
+        f"(func $f (type $t) unreachable) (func (type $t) {body}))"
+    )
+    assert len(ast.data) < 20_000
+    with pytest.raises(WasmEdgeError, match="too much code"):
+        engine.executor.instantiate(engine.store, ast)

@@ -95,6 +95,7 @@ def _call(t: FunctionTranslator, kind: FunctionType, code: str, context: str) ->
 def _load_results(t: FunctionTranslator, kind: FunctionType) -> list[str]:
     if not kind.returns:
         return []
+    t.module.move(len(kind.returns))
     slots = t.value(f"load ptr, ptr {t.activation_field('results')}")
     return [
         t.value(f"load {IR_TYPE[code]}, ptr {t.field(slots, i * SLOT_BYTES)}, align 8")

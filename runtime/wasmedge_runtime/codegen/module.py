@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..errors import ErrCode, WasmEdgeError
+from ..limits import MAX_MOVED_VALUES
 from ..module import AST
 from ..native.layout import HELPERS
 from ..native.support_ir import ATTRIBUTES
@@ -74,6 +76,7 @@ class ModuleTranslator:
     largest_function: int = 0
     """Lines of IR of the largest body, roughly."""
     rules: Rules = field(default_factory=make_rules)
+    moved_values: int = 0
     _referenced: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +90,19 @@ class ModuleTranslator:
     def add_segment(self, run: list[int]) -> int:
         self.segments.append(tuple(run))
         return len(self.segments) - 1
+
+    def move(self, values: int) -> None:
+        """Note that an instruction passes several values.
+
+        Raises:
+            WasmEdgeError: the module has passed its limit: it would take gigabytes to compile.
+        """
+        self.moved_values += values
+        if self.moved_values > MAX_MOVED_VALUES:
+            raise WasmEdgeError(
+                ErrCode.RuntimeError,
+                f"too much code: calls and branches pass more than {MAX_MOVED_VALUES:,} values",
+            )
 
     @staticmethod
     def helper_offset(name: str) -> int:
