@@ -155,9 +155,10 @@ class Memory(Closable):
     def _content(self) -> memoryview:
         """All of the current content. Kept: each size is a ctypes type, which takes time to make,
         and which only the cycle collector frees."""
-        if len(self._view) != self.byte_size:
-            self._view = self._reservation.view(self.byte_size)
-        return self._view
+        view = self._view
+        if len(view) != self._record.bytes:
+            view = self._view = self._reservation.view(self.byte_size)
+        return view
 
     def _check_range(self, offset: int, length: int) -> None:
         self._check_open()
