@@ -484,6 +484,30 @@ def test_a_handler_of_the_user_for_ctrl_c_does_not_stop_the_call() -> None:
     assert output_of(script) == "[] [1]"
 
 
+def test_ctrl_c_that_reaches_another_thread_does_not_stop_its_call() -> None:
+    script = """
+    import signal, threading, time
+    from tests.runtime.engine import Engine, wait_until
+
+    engine = Engine()
+    engine.instantiate('(module (memory (export "m") 1) (func (export "spin")'
+        '(loop (br_if 0 (i32.eqz (i32.load8_u (i32.const 0)))))))')
+    results = []
+    worker = threading.Thread(target=lambda: results.append(engine.call("spin")))
+    worker.start()
+    wait_until(lambda: engine.running)
+    try:
+        signal.pthread_kill(worker.ident, signal.SIGINT)
+        while True:  # a long sleep would not notice a signal that another thread got
+            time.sleep(0.001)
+    except KeyboardInterrupt:
+        engine.store.find_memory("m").set_data(b"1", 0)
+        worker.join()
+        print(results)
+    """
+    assert output_of(script) == "[[]]"
+
+
 def test_a_host_function_that_raises_keyboard_interrupt() -> None:
     engine = Engine()
 

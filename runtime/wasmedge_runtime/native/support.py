@@ -94,6 +94,7 @@ class Support:
         for symbol, value in (
             ("guest_start", region.guest.start),
             ("guest_end", region.guest.end),
+            ("main_thread", self.pid),  # on Linux, the main thread has the number of the process
         ):
             ctypes.c_uint64.from_address(self.code.address(symbol)).value = value
 
