@@ -12,6 +12,17 @@ def _record(t: FunctionTranslator, memory: int) -> str:
     return t.context_pointer(t.layout.memory_record(memory))
 
 
+def transfer(t: FunctionTranslator, helper: str, target: str, source: str) -> None:
+    """`copy` and `init` of memories and tables: from a position of the source (a record or a
+    segment) to one of the target, the support routine checks and copies."""
+    t.checkpoint()
+    count, start, at = (t.widen(t.stack.pop()) for _ in range(3))
+    t.out.append(
+        f"call void {t.helper(helper)}(ptr {t.activation()}, ptr {target}, i64 {at}, "
+        f"ptr {source}, i64 {start}, i64 {count})"
+    )
+
+
 @emits("memory.size")
 def memory_size(t: FunctionTranslator, code: int, pos: int) -> int:
     memory, pos = immediates.unsigned(t.ast.data, pos)
@@ -50,13 +61,7 @@ def memory_fill(t: FunctionTranslator, code: int, pos: int) -> int:
 def memory_copy(t: FunctionTranslator, code: int, pos: int) -> int:
     target, pos = immediates.unsigned(t.ast.data, pos)
     source, pos = immediates.unsigned(t.ast.data, pos)
-    t.checkpoint()
-    count, start, at = (t.widen(t.stack.pop()) for _ in range(3))
-    helper = t.helper("memory_copy")
-    t.out.append(
-        f"call void {helper}(ptr {t.activation()}, ptr {_record(t, target)}, i64 {at}, "
-        f"ptr {_record(t, source)}, i64 {start}, i64 {count})"
-    )
+    transfer(t, "memory_copy", _record(t, target), _record(t, source))
     return pos
 
 
@@ -64,14 +69,8 @@ def memory_copy(t: FunctionTranslator, code: int, pos: int) -> int:
 def memory_init(t: FunctionTranslator, code: int, pos: int) -> int:
     segment, pos = immediates.unsigned(t.ast.data, pos)
     memory, pos = immediates.unsigned(t.ast.data, pos)
-    t.checkpoint()
-    count, start, at = (t.widen(t.stack.pop()) for _ in range(3))
-    helper = t.helper("memory_init")
     place = t.context_address(t.layout.data_segment(segment))
-    t.out.append(
-        f"call void {helper}(ptr {t.activation()}, ptr {_record(t, memory)}, i64 {at}, "
-        f"ptr {place}, i64 {start}, i64 {count})"
-    )
+    transfer(t, "memory_init", _record(t, memory), place)
     return pos
 
 

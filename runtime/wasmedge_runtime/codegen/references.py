@@ -10,6 +10,7 @@ from ..errors import ErrCode
 from ..native.layout import TableRecord
 from . import immediates
 from .function import FunctionTranslator
+from .memory import transfer
 from .rules import emits
 
 
@@ -113,13 +114,7 @@ def table_fill(t: FunctionTranslator, code: int, pos: int) -> int:
 def table_copy(t: FunctionTranslator, code: int, pos: int) -> int:
     target, pos = immediates.unsigned(t.ast.data, pos)
     source, pos = immediates.unsigned(t.ast.data, pos)
-    t.checkpoint()
-    count, start, at = (t.widen(t.stack.pop()) for _ in range(3))
-    helper = t.helper("table_copy")
-    t.out.append(
-        f"call void {helper}(ptr {t.activation()}, ptr {_record(t, target)}, i64 {at}, "
-        f"ptr {_record(t, source)}, i64 {start}, i64 {count})"
-    )
+    transfer(t, "table_copy", _record(t, target), _record(t, source))
     return pos
 
 
@@ -127,14 +122,8 @@ def table_copy(t: FunctionTranslator, code: int, pos: int) -> int:
 def table_init(t: FunctionTranslator, code: int, pos: int) -> int:
     segment, pos = immediates.unsigned(t.ast.data, pos)
     table, pos = immediates.unsigned(t.ast.data, pos)
-    t.checkpoint()
-    count, start, at = (t.widen(t.stack.pop()) for _ in range(3))
-    helper = t.helper("table_init")
     place = t.context_address(t.layout.element_segment(segment))
-    t.out.append(
-        f"call void {helper}(ptr {t.activation()}, ptr {_record(t, table)}, i64 {at}, "
-        f"ptr {place}, i64 {start}, i64 {count})"
-    )
+    transfer(t, "table_init", _record(t, table), place)
     return pos
 
 
