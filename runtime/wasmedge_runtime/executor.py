@@ -19,10 +19,19 @@ from .instance import Extern, Imports, ModuleInstance
 from .log import log_execution
 from .memory import Memory
 from .module import ACTIVE, AST, DECLARATIVE, PASSIVE, ConstExpr, Import
+from .opcodes import (
+    F32_CONST,
+    F64_CONST,
+    GLOBAL_GET,
+    I32_CONST,
+    I64_CONST,
+    REF_FUNC,
+    V128_CONST,
+)
 from .statistics import Statistics
 from .store import Store
 from .table import Table
-from .types import FunctionType, GlobalType, Limit, MemoryType, TableType
+from .types import FunctionType, GlobalType, Limit, MemoryType, TableType, ValType
 from .values import V128
 
 _log = logging.getLogger("wasmedge")
@@ -288,17 +297,17 @@ def _limits_match(actual: Limit, expected: Limit) -> bool:
 def _evaluate(instance: ModuleInstance, expression: ConstExpr) -> Any:
     """The value of a constant expression (specification 3.3.10), as a Python value."""
     ((opcode, immediate),) = expression
-    if opcode in (0x41, 0x42):
+    if opcode in (I32_CONST, I64_CONST):
         return immediate
-    if opcode == 0x43:
-        return convert.from_bits(cast(int, immediate), 0x7D)
-    if opcode == 0x44:
-        return convert.from_bits(cast(int, immediate), 0x7C)
-    if opcode == 0xFD0C:
+    if opcode == F32_CONST:
+        return convert.from_bits(cast(int, immediate), ValType.F32)
+    if opcode == F64_CONST:
+        return convert.from_bits(cast(int, immediate), ValType.F64)
+    if opcode == V128_CONST:
         return V128.from_bytes(cast(bytes, immediate))
-    if opcode == 0x23:
+    if opcode == GLOBAL_GET:
         return instance.globals[cast(int, immediate)].value
-    if opcode == 0xD2:
+    if opcode == REF_FUNC:
         return instance.function(cast(int, immediate))
     return None  # ref.null
 
@@ -311,7 +320,7 @@ def _initialise_elements(instance: ModuleInstance, ast: AST) -> None:
         handles = []
         for expression in segment.init:
             ((opcode, immediate),) = expression
-            if opcode == 0xD2:
+            if opcode == REF_FUNC:
                 handles.append(instance.record_address(cast(int, immediate)))
             else:
                 value = _evaluate(instance, expression)

@@ -163,18 +163,14 @@ def _compile(source: str) -> Callable[..., Any]:
     return make
 
 
-def _argument_bits(value: Any, kind: int, position: int) -> int:
+def _argument_bits(value: Any, kind: int, position: int, what: str = "argument {}") -> int:
     try:
         return convert.to_bits(value, kind)
     except (TypeError, OverflowError) as error:
-        raise type(error)(f"argument {position}: {error}") from None
+        raise type(error)(f"{what.format(position)}: {error}") from None
 
 
-def _result_bits(value: Any, kind: int, position: int) -> int:
-    try:
-        return convert.to_bits(value, kind)
-    except (TypeError, OverflowError) as error:
-        raise type(error)(f"result {position} of the host function: {error}") from None
+_result_bits = functools.partial(_argument_bits, what="result {} of the host function")
 
 
 def make_caller(

@@ -558,3 +558,19 @@ def lane_count(row: Instruction) -> int:
     if match is None:
         raise ValueError(f"{row.name} has no lanes")
     return int(match["lanes"]) if match["lanes"] else 128 // int(match["bits"])
+
+
+# The instructions of constant expressions (3.3.13), which several stages ask for by name.
+I32_CONST, I64_CONST, F32_CONST, F64_CONST, V128_CONST, GLOBAL_GET, REF_NULL, REF_FUNC = (
+    BY_NAME[name].opcode
+    for name in (
+        "i32.const",
+        "i64.const",
+        "f32.const",
+        "f64.const",
+        "v128.const",
+        "global.get",
+        "ref.null",
+        "ref.func",
+    )
+)

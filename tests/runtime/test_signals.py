@@ -180,3 +180,15 @@ def test_a_signal_handler_may_compile_while_its_thread_compiles() -> None:
         WASMEDGE_CACHE_DIR="",
     )
     assert output == "done"
+
+
+def test_an_interrupt_signal_that_there_is_none_of_is_refused_by_name() -> None:
+    script = """
+    try:
+        import wasmedge_runtime.native.support
+    except ValueError as error:
+        print(error)
+    """
+    said = output_of(script, WASMEDGE_INTERRUPT_SIGNAL="many")
+    assert said.startswith("WASMEDGE_INTERRUPT_SIGNAL must be a number from 0 to ")
+    assert said.endswith("'many'")

@@ -9,11 +9,22 @@ from wasmedge_runtime.configure import Proposal
 from wasmedge_runtime.errors import MESSAGES, ErrCode, LoadError, ValidationError
 from wasmedge_runtime.features import illegal_opcode, remedy
 from wasmedge_runtime.module import ConstExpr, Immediate
-from wasmedge_runtime.opcodes import BY_OPCODE
+from wasmedge_runtime.opcodes import (
+    BY_OPCODE,
+    F32_CONST,
+    F64_CONST,
+    GLOBAL_GET,
+    I32_CONST,
+    I64_CONST,
+    REF_FUNC,
+    REF_NULL,
+    V128_CONST,
+)
 
 END = 0x0B
-CONSTANT_OPCODES = frozenset({0x23, 0x41, 0x42, 0x43, 0x44, 0xD0, 0xD2, 0xFD0C})
-"""global.get, the const instructions, ref.null and ref.func."""
+CONSTANT_OPCODES = frozenset(
+    {I32_CONST, I64_CONST, F32_CONST, F64_CONST, V128_CONST, GLOBAL_GET, REF_NULL, REF_FUNC}
+)
 
 EXTENDED_OPCODES = frozenset({0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E})
 """add, sub and mul, which a later proposal makes constant. For messages only."""

@@ -29,6 +29,7 @@ from wasmedge_runtime.module import (
     GlobalDefinition,
     Import,
 )
+from wasmedge_runtime.opcodes import REF_FUNC
 from wasmedge_runtime.types import ExternalValue, ExternType, FunctionType, RefType
 
 MAGIC = b"\0asm"
@@ -36,8 +37,6 @@ VERSION = b"\1\0\0\0"
 
 CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL = range(7)
 EXPORT, START, ELEMENT, CODE, DATA, DATA_COUNT, TAG = range(7, 14)
-
-REF_FUNC = 0xD2
 
 
 class _Section(NamedTuple):

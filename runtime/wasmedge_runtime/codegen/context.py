@@ -10,6 +10,7 @@ import ctypes
 
 from ..module import AST
 from ..native.layout import ContextHeader, FunctionRecord, Segment
+from ..opcodes import F32_CONST, F64_CONST, I32_CONST, I64_CONST, V128_CONST
 from ..types import ValMut
 
 _POINTER = 8
@@ -113,6 +114,6 @@ def constant_global(ast: AST, index: int) -> tuple[int, object] | None:
     if definition.type.mutability == ValMut.VAR or len(definition.init) != 1:
         return None
     opcode, immediate = definition.init[0]
-    if opcode in (0x41, 0x42, 0x43, 0x44, 0xFD0C):
+    if opcode in (I32_CONST, I64_CONST, F32_CONST, F64_CONST, V128_CONST):
         return opcode, immediate
     return None

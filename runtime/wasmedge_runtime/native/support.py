@@ -19,7 +19,16 @@ from .code import CodeRegion, LoadedCode
 from .layout import ThreadRecord
 from .support_ir import EXTERNALS, support_module
 
-INTERRUPT_SIGNAL = signal.SIGRTMIN + int(os.environ.get("WASMEDGE_INTERRUPT_SIGNAL", "7"))
+
+def _interrupt_signal() -> int:
+    chosen = os.environ.get("WASMEDGE_INTERRUPT_SIGNAL", "7")
+    most = signal.SIGRTMAX - signal.SIGRTMIN
+    if not chosen.isdecimal() or int(chosen) > most:
+        raise ValueError(f"WASMEDGE_INTERRUPT_SIGNAL must be a number from 0 to {most}: {chosen!r}")
+    return signal.SIGRTMIN + int(chosen)
+
+
+INTERRUPT_SIGNAL = _interrupt_signal()
 """The real-time signal that stops a running call; WASMEDGE_INTERRUPT_SIGNAL=n means SIGRTMIN+n."""
 
 _ALTERNATE_STACK_BYTES = 1 << 16

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from wasmedge_runtime.errors import MESSAGES, ErrCode, ValidationError
 from wasmedge_runtime.module import AST, ConstExpr
-from wasmedge_runtime.opcodes import BY_OPCODE
+from wasmedge_runtime.opcodes import BY_OPCODE, GLOBAL_GET, REF_FUNC, REF_NULL
 from wasmedge_runtime.types import ValMut, ValType
-
-GLOBAL_GET = 0x23
-REF_NULL = 0xD0
-REF_FUNC = 0xD2
 
 
 def check_constant(ast: AST, expr: ConstExpr, expected: int, at: int) -> None:
