@@ -15,6 +15,7 @@ from wasmedge_async._pool import VMPool
 from wasmedge_async._vm import VM
 from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost, WorkerDied
 from wasmedge_runtime.configure import (
+    CompilationMode,
     CompilerOptimizationLevel,
     CompilerOutputFormat,
     Configure,
@@ -48,6 +49,7 @@ __all__ = [
     "V128",
     "VM",
     "CallTimeout",
+    "CompilationMode",
     "CompilerOptimizationLevel",
     "CompilerOutputFormat",
     "Configure",

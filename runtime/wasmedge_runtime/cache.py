@@ -11,6 +11,8 @@ closed to others, and so must each entry.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -20,6 +22,7 @@ import platform
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
@@ -46,7 +49,7 @@ def engine_fingerprint() -> str:
     digest = hashlib.sha256()
     package = Path(__file__).parent
     sources = [package / "opcodes.py", package / "errors.py"]
-    for name in ("codegen", "native"):
+    for name in ("codegen", "native", "tiers"):
         sources += sorted((package / name).glob("*.py"))
     for source in sources:
         digest.update(source.name.encode())
@@ -118,18 +121,71 @@ def load(name: str) -> bytes | None:
     return content
 
 
-def store(name: str, content: bytes) -> None:
-    """Write an entry. A failure (no space, no permission) costs only the next start."""
+def contains(name: str) -> bool:
+    """Whether there is an entry; `load` may still refuse it."""
+    place = folder()
+    return place is not None and (place / name[:2] / name).exists()
+
+
+@contextlib.contextmanager
+def claim(name: str, wait: bool) -> Iterator[bool]:
+    """Be the only process that makes an entry; gives False when another one does.
+
+    With `wait`, waits for that one instead: then the entry should be there. The system takes the
+    claim back from a process that dies. Without a cache that can be written, everybody may.
+    """
+    descriptor = -1
+    try:
+        descriptor = _lock_file(name, wait)
+    except BlockingIOError:
+        yield False
+        return
+    except OSError as error:
+        _log.info("cannot claim a cache entry: %s", error)
+    try:
+        yield True
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _lock_file(name: str, wait: bool) -> int:
+    """A descriptor that holds the lock of an entry, or -1 without a cache."""
+    entries = _writable(name)
+    if entries is None:
+        return -1
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(entries / ".lock", flags, 0o600)
+    try:
+        # One byte of the file for each entry of the folder, as good as: by a part of its name.
+        start = int(name[2:14], 16)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, start)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _writable(name: str) -> Path | None:
+    """The folder of an entry, made when it is not there; None when it may not be used."""
     place = folder()
     if place is None:
-        return
+        return None
+    entries = place / name[:2]
+    for directory in (place, entries):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_private(directory.stat()):
+            _log.warning("cache folder %s is open to others: not used", directory)
+            return None
+    return entries
+
+
+def store(name: str, content: bytes) -> None:
+    """Write an entry. A failure (no space, no permission) costs only the next start."""
     try:
-        entries = place / name[:2]
-        for directory in (place, entries):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not _is_private(directory.stat()):
-                _log.warning("cache folder %s is open to others: not used", directory)
-                return
+        entries = _writable(name)
+        if entries is None:
+            return
         descriptor, temporary = tempfile.mkstemp(prefix=".", dir=entries)
         try:
             with open(descriptor, "wb") as file:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from . import convert
 from .closable import Closable
-from .codegen.module import Variant
+from .codegen.unit import Variant
 from .compiled import compiled_module
 from .configure import Configure
 from .core import StoreCore
@@ -19,6 +19,7 @@ from .instance import Extern, Imports, ModuleInstance
 from .log import log_execution
 from .memory import Memory
 from .module import ACTIVE, AST, DECLARATIVE, PASSIVE, ConstExpr, Import
+from .native.type_stubs import prepare
 from .opcodes import (
     F32_CONST,
     F64_CONST,
@@ -31,6 +32,7 @@ from .opcodes import (
 from .statistics import Statistics
 from .store import Store
 from .table import Table
+from .tiers.optimizer import Progress
 from .types import FunctionType, GlobalType, Limit, MemoryType, TableType, ValType
 from .values import V128
 
@@ -43,11 +45,17 @@ class Executor(Closable):
     Args:
         config: limits and statistics; copied. The defaults when None.
         statistics: what calls add to, as far as `config` switches it on.
+        progress: called with a `CodeStatus` now and then while instantiation waits for optimised
+            code (`CompilationMode.OPTIMIZED`); what it raises ends the waiting.
     """
 
     def __init__(
-        self, config: Configure | None = None, statistics: Statistics | None = None
+        self,
+        config: Configure | None = None,
+        statistics: Statistics | None = None,
+        progress: Progress | None = None,
     ) -> None:
+        self._progress = progress
         self._config = Configure() if config is None else config.copy()
         self._statistics = statistics
 
@@ -200,7 +208,7 @@ class Executor(Closable):
                 core,
                 ast,
                 name,
-                compiled_module(ast, variant),
+                compiled_module(ast, variant, config.compilation_mode, self._progress),
                 imports,
                 memories,
                 self._statistics if measured else None,
@@ -232,6 +240,7 @@ class Executor(Closable):
 
 def _resolve_imports(store: Store, core: StoreCore, ast: AST) -> Imports:
     imports = Imports()
+    prepare(wanted.type for wanted in ast.imports if isinstance(wanted.type, FunctionType))
     for wanted in ast.imports:
         exports = store.exports_of(wanted.module)
         if exports is None:

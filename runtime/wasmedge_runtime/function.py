@@ -18,8 +18,8 @@ from .errors import (
     closed_error,
 )
 from .marshal import Caller, make_callback
-from .native.host_stubs import host_stub
 from .native.layout import SLOT_BYTES, STATUS_HOST_FAILED, FunctionRecord, HostContext
+from .native.type_stubs import type_stubs
 from .types import FunctionType, RefType, ValType
 from .values import ExternRef, FuncRef
 
@@ -284,7 +284,7 @@ class HostLink:
         context.status = STATUS_HOST_FAILED
         context.returned = core.support.host_returned
         self._record = FunctionRecord(
-            host_stub(kind), ctypes.addressof(context), self._type_number.number, 0
+            type_stubs(kind).host, ctypes.addressof(context), self._type_number.number
         )
         self.record_address = ctypes.addressof(self._record)
         core.links[self.record_address] = self

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from .core import StoreCore, type_number
+from .core import StoreCore
 from .function import Function
 from .global_ import Global
 from .marshal import Caller, make_caller
@@ -17,10 +17,11 @@ from .memory import Memory
 from .module import AST
 from .native.layout import ContextHeader, FunctionRecord
 from .table import Table
+from .tiers.module import CompiledModule
+from .tiers.status import CodeStatus
 from .types import ExternType
 
 if TYPE_CHECKING:
-    from .compiled import CompiledModule
     from .statistics import Statistics
 
 Extern = Function | Table | Memory | Global
@@ -111,8 +112,8 @@ class ModuleInstance:
         for table in self.tables[ast.imported_tables :]:
             table.lend()
             table.bind(core)
-        self._type_numbers = [type_number(kind) for kind in ast.types]
-        self._costs: ctypes.Array[ctypes.c_uint64] | None = None
+        self._costs: dict[int, ctypes.Array[ctypes.c_uint64]] = {}
+        self._cost_table: ctypes.Array[ctypes.c_uint64] | None = None
         self._costs_of: tuple[Statistics, int] | None = None
         self.statistics_costs: list[int] = []
         layout = compiled.layout
@@ -120,6 +121,9 @@ class ModuleInstance:
         self._memory_block = (ctypes.c_uint64 * (layout.size // 8 + 2))()
         start = ctypes.addressof(self._memory_block)
         self.context = -(-start // 16) * 16
+        if compiled.variant.gas and statistics is not None:
+            self._cost_table = (ctypes.c_uint64 * max(len(ast.bodies), 1))()
+            self.statistics_costs = statistics._cost_table
         self._fill_context()
         if statistics is not None:
             self.update_costs(statistics)  # also calls that nobody measures may come through here
@@ -130,7 +134,8 @@ class ModuleInstance:
         self.globals: list[Global] = list(imports.globals)
 
     def _fill_context(self) -> None:
-        layout, core, ast = self.loaded.layout, self.core, self._ast
+        layout, core = self.loaded.layout, self.core
+        self.loaded.fill(self, self.context)
         # One view for all words: ctypes takes several times as long for each.
         cells = (ctypes.c_uint64 * (layout.size // 8)).from_address(self.context)
 
@@ -138,26 +143,18 @@ class ModuleInstance:
             cells[offset >> 3] = value
 
         put(ContextHeader.offset("activation"), core.activation_address)
-        put(ContextHeader.offset("helpers"), core.support.helpers)
+        if self._cost_table is not None:
+            put(ContextHeader.offset("costs"), ctypes.addressof(self._cost_table))
         for i, memory in enumerate(self.memories):
             put(layout.memory_record(i), memory.record_address)
             put(layout.memory_base(i), memory.base)
         for i, table in enumerate(self.tables):
             put(layout.table_record(i), table.record_address)
             put(layout.table_base(i), table.base)
-        for i, type_ in enumerate(self._type_numbers):
-            put(layout.type_number(i), type_.number)
         for i, (record, _) in enumerate(self._imports.functions):
             put(layout.imported_function(i), record)
         for i, cell in enumerate(self._imports.globals):
             put(layout.imported_global(i), cell.address)
-        numbers = [
-            self._type_numbers[ast.function_type_indices[i]].number for i in layout.referenced
-        ]
-        offset = layout.records >> 3
-        for number, (code, thunk) in zip(numbers, self.loaded.entries, strict=True):
-            cells[offset : offset + 4] = [code, self.context, number, thunk]
-            offset += 4
 
     def _put(self, offset: int, value: int) -> None:
         ctypes.c_uint64.from_address(self.context + offset).value = value
@@ -252,7 +249,7 @@ class ModuleInstance:
     def function_name_at(self, address: int) -> str | None:
         """Name of the function whose code contains an address: from the name section if it has
         one, else from the exports, else its number."""
-        symbol = self.loaded.code.symbol_at(address)
+        symbol = self.loaded.symbol_at(address)
         if symbol is None or not symbol.startswith("f") or not symbol[1:].isdecimal():
             return None
         index = int(symbol[1:])
@@ -296,20 +293,32 @@ class ModuleInstance:
         """What the module exports, by name."""
         return Exports(self)
 
+    @property
+    def code_status(self) -> CodeStatus:
+        """How the code of the module stands: in which tier, and how much of it is done."""
+        return self.loaded.status
+
     def update_costs(self, statistics: Statistics) -> None:
         """Bring the gas of each run of instructions up to date with the cost table."""
-        if not self.loaded.variant.gas:
-            return
         version = (statistics, statistics._cost_version)
-        if self._costs_of == version:
+        if self._cost_table is None or self._costs_of == version:
             return
-        table = statistics._cost_table
+        self._costs_of, self.statistics_costs = version, statistics._cost_table
+        self.add_costs(list(self.loaded.runs))
+
+    def add_costs(self, functions: Iterable[int]) -> None:
+        """Set the gas of the runs of instructions of own functions, which have got code."""
+        if self._cost_table is None:
+            return
+        table = self.statistics_costs
         limit = (1 << 64) - 1
-        costs = (ctypes.c_uint64 * max(len(self.loaded.segments), 1))(
-            *(min(sum(table[op] for op in run), limit) for run in self.loaded.segments)
-        )
-        self._costs, self._costs_of, self.statistics_costs = costs, version, table
-        self._put(ContextHeader.offset("costs"), ctypes.addressof(costs))
+        for own in functions:
+            runs = self.loaded.runs[own]
+            costs = (ctypes.c_uint64 * max(len(runs), 1))(
+                *(min(sum(table[op] for op in run), limit) for run in runs)
+            )
+            self._costs[own] = costs
+            self._cost_table[own] = ctypes.addressof(costs)
 
     def close(self) -> None:
         """Do nothing: the Store, and whoever holds the instance, decide how long it lives."""

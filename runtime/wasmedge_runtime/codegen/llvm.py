@@ -40,6 +40,9 @@ def compile_object(text: str, level: int) -> bytes:
     machine = _target_machine(level)
     module = llvm.parse_assembly(text)
     try:
+        if level == 0:
+            module.triple = machine.triple
+            return bytes(machine.emit_object(module))
         module.verify()
         # No data layout while LLVM optimises (it sets one when it emits): knowing that 64-bit
         # integers are native, it widens induction variables and then masks every address. A SIMD

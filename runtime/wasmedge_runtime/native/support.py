@@ -79,7 +79,7 @@ class Support:
             data = compile_object(text, 2)
             cache.store(name, data)
         region = CodeRegion.get()
-        self.code: LoadedCode = region.load(data, EXTERNALS).keep()
+        self.code: LoadedCode = region.load(data, trusted_externals=EXTERNALS).keep()
         self.pid = os.getpid()
         self._libc = libc.library()
         self._libc.sigaction.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]

@@ -23,10 +23,12 @@ from . import layout
 from .layout import (
     Activation,
     CallDescriptor,
+    ContextHeader,
     FunctionRecord,
     HostContext,
     MemoryRange,
     MemoryRecord,
+    ModuleHeader,
     Segment,
     TableRecord,
     ThreadRecord,
@@ -51,7 +53,10 @@ EXTERNALS = (
 glibc allow there: the first three, `raise`, `sigaction` and `pthread_sigmask`."""
 
 _FOLDER = Path(__file__).parent / "ir"
-_PARTS = ("entry", "traps", "signals", "memory", "tables", "declarations")
+_PARTS = ("entry", "traps", "signals", "memory", "tables", "provide", "declarations")
+
+STUB_BYTES = 16 if platform.machine() == "x86_64" else 32
+"""Distance between the stubs of functions without code (`stubs.py`)."""
 
 _POLL_BYTES = 1 << 20
 """Long operations look for an interruption each time they have worked on this many bytes."""
@@ -77,6 +82,8 @@ _STRUCTURES = {
     "range": MemoryRange,
     "table": TableRecord,
     "segment": Segment,
+    "context": ContextHeader,
+    "module": ModuleHeader,
 }
 
 
@@ -106,7 +113,10 @@ def support_module() -> str:
         "CONTEXT_FP": context["fp"],
         "FAULT_ADDRESS": _FAULT_ADDRESS,
         "SIGNAL_CODE": _SIGNAL_CODE,
+        "STUB_SHIFT": STUB_BYTES.bit_length() - 1,
+        "MODULE_HEADER_BYTES": ctypes.sizeof(ModuleHeader),
         "STACK_OVERFLOW": layout.STATUS_STACK_OVERFLOW,
+        "NOT_PROVIDED": layout.STATUS_NOT_PROVIDED,
         "COST_LIMIT_EXCEEDED": int(ErrCode.CostLimitExceeded),
         "INTERRUPTED": int(ErrCode.Interrupted),
         "MEMORY_OUT_OF_BOUNDS": int(ErrCode.MemoryOutOfBounds),
@@ -121,6 +131,7 @@ def support_module() -> str:
     text = "\n".join(
         (
             *(_expand((_FOLDER / f"{name}.ll").read_text()) for name in _PARTS),
+            (_FOLDER / f"provide.{platform.machine()}.ll").read_text(),
             f"@helpers = dso_local constant [{len(layout.HELPERS)} x ptr] [{table}]",
         )
     )

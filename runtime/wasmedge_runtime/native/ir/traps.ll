@@ -59,9 +59,11 @@ define void @trap(ptr %act, i32 %code) noreturn noinline ATTRIBUTES {
 }
 
 ; Gas would pass its limit within a run of instructions: the total shows the limit.
-define void @stop_out_of_gas(ptr %act, i64 %segment) noreturn ATTRIBUTES {
-  %p.segment = &act.gas_segment(%act)
-  store i64 %segment, ptr %p.segment
+define void @stop_out_of_gas(ptr %act, i64 %function, i64 %run) noreturn ATTRIBUTES {
+  %p.function = &act.gas_function(%act)
+  store i64 %function, ptr %p.function
+  %p.run = &act.gas_run(%act)
+  store i64 %run, ptr %p.run
   call void @trap(ptr %act, i32 COST_LIMIT_EXCEEDED)
   unreachable
 }
