@@ -9,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -38,6 +40,7 @@ def run(job: Job, cache: Path) -> Sample:
     What the process left behind, an optimiser at work, is ended afterwards: it would slow down
     the samples that follow.
     """
+    before = _children()
     child = subprocess.run(
         [sys.executable, "-m", "benchmarks.start_child"],
         cwd=ROOT,
@@ -47,24 +50,32 @@ def run(job: Job, cache: Path) -> Sample:
         text=True,
         check=True,
     )
-    end_orphans()
+    while orphans := _children() - before:
+        for orphan in orphans:
+            os.kill(orphan, signal.SIGKILL)
+            os.waitpid(orphan, 0)
     return Sample(**json.loads(child.stdout))
 
 
-def adopt_orphans() -> None:
-    """Become the parent of processes that a sample leaves behind (Linux)."""
-    if sys.platform == "linux":
-        set_child_subreaper = 36
-        ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
+@contextmanager
+def adopting_orphans() -> Iterator[None]:
+    """What a sample's process leaves behind becomes a child of this process (Linux)."""
+    if sys.platform != "linux":
+        yield
+        return
+    set_child_subreaper = 36
+    prctl = ctypes.CDLL(None).prctl
+    prctl(set_child_subreaper, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(set_child_subreaper, 0, 0, 0, 0)
 
 
-def end_orphans() -> None:
-    """End all child processes of this one, and theirs; none runs on purpose between samples."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
-    while children.exists() and (found := children.read_text().split()):
-        for child in map(int, found):
-            os.kill(child, 9)
-            os.waitpid(child, 0)
+def _children() -> set[int]:
+    """The child processes of this one; none where the system does not tell."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {int(child) for each in lists for child in each.read_text().split()}
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ def measure(module: Path, calls: tuple[str, ...], rounds: int = ROUNDS) -> Start
     Raises `AssertionError` when the engines disagree about how the first call ends.
     """
     data = module.read_bytes()
-    with tempfile.TemporaryDirectory() as name:
+    with adopting_orphans(), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         memory = folder / "memory.wasm"
         memory.write_bytes(memory_alone(data))
@@ -188,7 +199,6 @@ def notes(program: Program, module: Path, starts: Starts) -> Mapping[str, str]:
 
 def main(names: list[str]) -> None:
     """Measure the programs of these names, or all."""
-    adopt_orphans()
     all_rows: list[Row] = []
     all_notes: dict[str, str] = {}
     for program, module in installed(names):

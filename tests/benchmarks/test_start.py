@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import programs, start
+from benchmarks import programs, reset, start
 from benchmarks.programs import Program, installed, memory_alone
 from benchmarks.report import table
 from benchmarks.start_child import BAD_FILE, Job, Sample, sample
 from tests.wat import wat
-from wasmedge_runtime import Executor, Loader, Store, Validator
+from wasmedge_runtime import Executor, Loader, Memory, ModuleInstance, Store, Validator
 
 GUEST = """
 (module
@@ -79,6 +80,26 @@ def test_every_start_is_measured_and_has_its_aim(guest: Path) -> None:
     assert len({row.name for row in measured}) == len(measured)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are ended on Linux only")
+def test_what_a_sample_leaves_running_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = tmp_path / "number"
+    script = f"""
+import subprocess, sys
+left = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, start_new_session=True)
+open({str(number)!r}, "w").write(str(left.pid))
+print("{{}}")
+"""
+    executable = tmp_path / "python"
+    executable.write_text(f"#!{sys.executable}\n{script}")
+    executable.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(executable))
+    with start.adopting_orphans():
+        start.run(Job("ours", "", []), tmp_path)
+    assert not Path("/proc", number.read_text()).exists()
+
+
 def test_engines_that_disagree_are_refused(guest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(job: Job, cache: Path) -> Sample:
         return Sample(ended=job.engine)
@@ -103,6 +124,24 @@ def test_a_program_is_found_through_its_package(monkeypatch: pytest.MonkeyPatch)
     assert [(program.name, path.name) for program, path in installed(["pytest"])] == [
         ("pytest", "__init__.py")
     ]
+
+
+def test_a_reset_that_leaves_something_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ModuleInstance, "reset", lambda instance: None, raising=False)
+    with pytest.raises(AssertionError, match="left the memory changed"):
+        list(reset.rows())
+
+
+def test_a_reset_is_compared_with_a_new_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    def restore(instance: ModuleInstance) -> None:
+        memory = instance.exports["memory"]
+        assert isinstance(memory, Memory)
+        memory.set_data(b"0123456789abcdef" * (reset.DATA // 16), 0)
+
+    monkeypatch.setattr(ModuleInstance, "reset", restore, raising=False)
+    [row] = reset.rows()
+    assert row.ours > 0
+    assert row.theirs > 0
 
 
 def test_an_unknown_program_is_refused() -> None:
