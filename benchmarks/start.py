@@ -26,7 +26,7 @@ from benchmarks.programs import Program, installed, memory_alone
 from benchmarks.rates import count_instructions
 from benchmarks.report import duration
 from benchmarks.rows import Row
-from benchmarks.start_child import Job, Sample
+from benchmarks.start_child import Calls, Job, Sample
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 5
@@ -90,7 +90,7 @@ class Starts:
     optimised: float  # seconds from the start, nothing cached, until all code is optimised
 
 
-def measure(module: Path, calls: tuple[str, ...], rounds: int = ROUNDS) -> Starts:
+def measure(module: Path, calls: Calls, rounds: int = ROUNDS) -> Starts:
     """Start a module `rounds` times in each way, the ways taking turns.
 
     Raises `AssertionError` when the engines disagree about how the first call ends.
@@ -105,7 +105,7 @@ def measure(module: Path, calls: tuple[str, ...], rounds: int = ROUNDS) -> Start
         serialized = folder / "serialized"
         serialized.write_bytes(wasmtime.Module(wasmtime.Engine(), data).serialize())
 
-        ours = Job("ours", str(module), list(calls))
+        ours = Job("ours", str(module), calls)
         theirs = replace(ours, engine="wasmtime")
         jobs = {
             "cold": replace(ours, compiles=True, memory=str(memory)),
@@ -186,11 +186,12 @@ def rows(name: str, starts: Starts) -> Iterator[Row]:
 
 def notes(program: Program, module: Path, starts: Starts) -> Mapping[str, str]:
     """What else is to be known about a program and its figures, as text."""
+    called = ", ".join(name for name, *_ in program.calls)
     beyond = max(starts.cold.instance - starts.cold.memory, 0.0)
     return {
         f"{program.name}: {program.about}": f"{count_instructions(module):,} instructions in "
         f"{module.stat().st_size:,} bytes, from {program.source}",
-        f"{program.name}: first call": f"{', '.join(program.calls)}: {starts.cold.ended}",
+        f"{program.name}: first call": f"{called}: {starts.cold.ended}",
         f"{program.name}: further instance": f"{duration(starts.cold.memory)} for its memory, "
         f"{duration(beyond)} for the rest (aim ≤ {duration(INSTANCE_LIMIT)})",
         f"{program.name}: optimised after": duration(starts.optimised),

@@ -10,7 +10,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,13 +26,18 @@ NO_FILE = ("fd_", "path_", "poll_", "sock_")
 BAD_FILE = 8
 
 
+Calls = Sequence[Sequence[str]]
+"""The first call of a program: exported functions, each with its arguments, which are texts. The
+guest gets each text zero-terminated, where its `malloc` says."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What to start, and how."""
 
     engine: str  # "ours" or "wasmtime"
     module: str
-    calls: list[str]  # the first call: exported functions without parameters
+    calls: Calls
     cache: str = ""  # wasmtime: the file with the settings of its cache
     serialized: str = ""  # wasmtime: the file from `Module.serialize`, read instead of compiling
     memory: str = ""  # the module reduced to its memory; further instances are measured with it
@@ -115,9 +120,16 @@ class Ours:
             self.executor.register_import(self.store, module)
         self.instance = self.executor.instantiate(self.store, self.ast)
 
-    def call(self, name: str) -> object:
-        """Call an exported function."""
-        return self.executor.invoke(self.store, name)
+    def call(self, name: str, *arguments: int) -> int | None:
+        """Call an exported function; its result, if it has one."""
+        return next(iter(self.executor.invoke(self.store, name, *arguments)), None)
+
+    def write(self, data: bytes, address: int) -> None:
+        """Write to the exported memory."""
+        memory = self.store.find_memory("memory")
+        if memory is None:
+            raise TypeError("memory is no memory")
+        memory.set_data(data, address)
 
     def again(self) -> ModuleInstance:
         """Make a further instance."""
@@ -156,14 +168,24 @@ class Wasmtime:
         self.prepared = linker.instantiate_pre(module)
         self.instance = self.prepared.instantiate(self.store)
 
-    def call(self, name: str) -> object:
-        """Call an exported function."""
+    def call(self, name: str, *arguments: int) -> int | None:
+        """Call an exported function; its result, if it has one."""
         import wasmtime
 
         function = self.instance.exports(self.store)[name]
         if not isinstance(function, wasmtime.Func):
             raise TypeError(f"{name} is no function")
-        return function(self.store)
+        result: int | None = function(self.store, *arguments)
+        return result
+
+    def write(self, data: bytes, address: int) -> None:
+        """Write to the exported memory."""
+        import wasmtime
+
+        memory = self.instance.exports(self.store)["memory"]
+        if not isinstance(memory, wasmtime.Memory):
+            raise TypeError("memory is no memory")
+        memory.write(self.store, data, address)
 
     def again(self) -> object:
         """Make a further instance."""
@@ -191,13 +213,13 @@ def start(job: Job, data: bytes) -> Ours | Wasmtime:
     return Wasmtime(data, job.cache, job.serialized)
 
 
-def make_calls(engine: Ours | Wasmtime, calls: list[str]) -> str:
+def make_calls(engine: Ours | Wasmtime, calls: Calls) -> str:
     """Make the calls one after the other; how the last of them ended."""
     called = engine.host.called
     how = "nothing called"
-    for name in calls:
+    for name, *texts in calls:
         try:
-            result = engine.call(name)
+            result = engine.call(name, *(_place(engine, text) for text in texts))
         except engine.trap:
             how = "trapped"
             break
@@ -206,10 +228,17 @@ def make_calls(engine: Ours | Wasmtime, calls: list[str]) -> str:
         if called[-1:] == ["proc_exit"]:  # for ours, a call that ends by it returns
             how = "exited"
             break
-        if isinstance(result, list):  # ours, a value per result
-            result = result[0] if result else None
         how = f"returned {result}" if result is not None else "returned"
     return f"{how} after {len(called)} host calls"
+
+
+def _place(engine: Ours | Wasmtime, text: str) -> int:
+    data = text.encode() + b"\0"
+    address = engine.call("malloc", len(data))
+    if not address:
+        raise MemoryError(f"the guest has no {len(data)} bytes")
+    engine.write(data, address)
+    return address
 
 
 def further(engine: Ours | Wasmtime) -> float:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import programs, reset, start
 from benchmarks.programs import Program, installed, memory_alone
 from benchmarks.report import table
-from benchmarks.start_child import BAD_FILE, Job, Sample, sample
+from benchmarks.start_child import BAD_FILE, Calls, Job, Sample, sample
 from tests.wat import wat
 from wasmedge_runtime import Executor, Loader, Memory, ModuleInstance, Store, Validator
 
@@ -19,13 +19,15 @@ GUEST = """
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
-  (memory 2)
+  (memory (export "memory") 2)
   (data (i32.const 70000) "data")
   (func (export "read") (result i32)
     (call $read (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
   (func (export "yield") (result i32) (call $yield))
   (func (export "trap") unreachable)
   (func (export "nothing"))
+  (func (export "malloc") (param i32) (result i32) (i32.const 100))
+  (func (export "first") (param i32) (result i32) (i32.load8_u (local.get 0)))
   (func (export "exit") (call $exit (i32.const 1)) unreachable))
 """
 
@@ -41,28 +43,29 @@ def guest(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("calls", "ended"),
     [
-        (["nothing"], "returned after 0 host calls"),
-        (["nothing", "read"], f"returned {BAD_FILE} after 1 host calls"),
-        (["yield"], "returned 0 after 1 host calls"),
-        (["trap", "read"], "trapped after 0 host calls"),
-        (["exit", "read"], "exited after 1 host calls"),
+        ([["nothing"]], "returned after 0 host calls"),
+        ([["nothing"], ["read"]], f"returned {BAD_FILE} after 1 host calls"),
+        ([["yield"]], "returned 0 after 1 host calls"),
+        ([["trap"], ["read"]], "trapped after 0 host calls"),
+        ([["exit"], ["read"]], "exited after 1 host calls"),
+        ([["first", "xyz"]], f"returned {ord('x')} after 0 host calls"),
     ],
 )
 def test_the_first_call_ends_the_same_way_with_both_engines(
-    guest: Path, engine: str, calls: list[str], ended: str
+    guest: Path, engine: str, calls: Calls, ended: str
 ) -> None:
     assert sample(Job(engine, str(guest), calls)).ended == ended
 
 
 def test_the_clock_goes_through_the_stages_in_order(guest: Path) -> None:
-    taken = sample(Job("ours", str(guest), ["nothing"], memory=str(guest), settle=True))
+    taken = sample(Job("ours", str(guest), [["nothing"]], memory=str(guest), settle=True))
     assert 0 < taken.imported < taken.ready < taken.called <= taken.optimised
     assert taken.instance > 0
     assert taken.memory > 0
 
 
 def test_a_module_is_reduced_to_what_its_memory_needs() -> None:
-    reduced = memory_alone(wat(GUEST.replace("(memory 2)", '(memory (export "m") 2)')))
+    reduced = memory_alone(wat(GUEST))
     ast = Loader().load_buffer(reduced)
     Validator().validate(ast)
     assert (ast.list_imports(), ast.list_exports()) == ([], [])
@@ -71,7 +74,7 @@ def test_a_module_is_reduced_to_what_its_memory_needs() -> None:
 
 
 def test_every_start_is_measured_and_has_its_aim(guest: Path) -> None:
-    measured = list(start.rows("guest", start.measure(guest, ("exit",), rounds=1)))
+    measured = list(start.rows("guest", start.measure(guest, [["exit"]], rounds=1)))
     assert all(row.ours > 0 and row.theirs > 0 for row in measured)
     assert {row.name: row.aim for row in measured if row.aim is not None} == {
         "guest: cold, ready": 1.0,
@@ -106,20 +109,20 @@ def test_engines_that_disagree_are_refused(guest: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(start, "run", run)
     with pytest.raises(AssertionError, match="disagree"):
-        start.measure(guest, ("nothing",), rounds=1)
+        start.measure(guest, [["nothing"]], rounds=1)
 
 
 def test_a_program_that_is_not_installed_is_left_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    missing = Program("missing", "", "no-such-package-anywhere", "missing.wasm", ("_start",))
+    missing = Program("missing", "", "no-such-package-anywhere", "missing.wasm", [["_start"]])
     monkeypatch.setattr(programs, "PROGRAMS", (missing,))
     assert list(installed([])) == []
     assert "no-such-package-anywhere is not installed" in capsys.readouterr().out
 
 
 def test_a_program_is_found_through_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = Program("pytest", "", "pytest", "pytest/__init__.py", ("_start",))
+    module = Program("pytest", "", "pytest", "pytest/__init__.py", [["_start"]])
     monkeypatch.setattr(programs, "PROGRAMS", (module,))
     assert [(program.name, path.name) for program, path in installed(["pytest"])] == [
         ("pytest", "__init__.py")
