@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from .closable import Closable
 from .errors import ErrCode, WasmEdgeError
+from .native.image import Image
 from .native.layout import MemoryRecord
 from .native.reservation import Reservation
 from .native.support import support
@@ -21,6 +25,9 @@ _MAX_PAGES = 65536
 GUARDED_BYTES = (8 << 30) + PAGE_BYTES
 """What an access can reach: a 32-bit address plus a 32-bit offset plus the widest value. With this
 much reserved, generated code needs no bounds checks."""
+
+_views_lock = threading.RLock()
+"""Held while views are made, and by a reset from where it looks for views until it is done."""
 
 
 class Memory(Closable):
@@ -50,7 +57,12 @@ class Memory(Closable):
         self._record = MemoryRecord(
             self._reservation.base, limit.min * PAGE_BYTES, min(most, reserved)
         )
-        self._view = self._reservation.view(self.byte_size)
+        self._initial_bytes = limit.min * PAGE_BYTES
+        self._view: memoryview | None = None
+        self._grown_views: list[weakref.ref[Any]] = []
+        """What views of more than the initial size are views of."""
+        self.image: Image | None = None
+        """What it was initialised with, when that is mapped instead of copied."""
         self._core: StoreCore | None = None
 
     @property
@@ -84,6 +96,20 @@ class Memory(Closable):
         core.check_free(self)
         self._core = core
         core.add_memory(self)
+
+    def map_image(self, image: Image) -> None:
+        """Put a module's initial data into it, which fits into its initial size.
+
+        Raises:
+            WasmEdgeError: RuntimeError when the system refuses.
+        """
+        try:
+            image.map_at(self.base)
+        except OSError as error:
+            raise WasmEdgeError(
+                ErrCode.RuntimeError, f"cannot map the initial data of a memory: {error}"
+            ) from error
+        self.image = image
 
     @property
     def memory_type(self) -> MemoryType:
@@ -147,7 +173,8 @@ class Memory(Closable):
     def view(self) -> memoryview:
         """The current content, writable and without a copy.
 
-        The view keeps its memory valid, also after `close()`; it does not see later growth.
+        The view keeps its memory valid, also after `close()`; it does not see later growth. It sees
+        what `ModuleInstance.reset` does, which is refused while a view of a grown memory is alive.
         """
         self._check_open()
         return self._content()[:]
@@ -156,8 +183,12 @@ class Memory(Closable):
         """All of the current content. Kept: each size is a ctypes type, which takes time to make,
         and which only the cycle collector frees."""
         view = self._view
-        if len(view) != self._record.bytes:
-            view = self._view = self._reservation.view(self.byte_size)
+        if view is None or len(view) != self._record.bytes:
+            with _views_lock:
+                view = self._view = self._reservation.view(self.byte_size)
+                if len(view) > self._initial_bytes:
+                    self._grown_views = [known for known in self._grown_views if known()]
+                    self._grown_views.append(weakref.ref(view.obj))
         return view
 
     def _check_range(self, offset: int, length: int) -> None:
@@ -170,6 +201,32 @@ class Memory(Closable):
                 f"out of bounds memory access: {length} bytes at {offset}, "
                 f"the memory has {self.byte_size}",
             )
+
+
+def reset_memories(memories: Sequence[Memory]) -> None:
+    """Give memories, which no guest uses meanwhile, their initial size, and zeros as their content
+    or the image that is mapped there.
+
+    Raises:
+        WasmEdgeError: RuntimeError when there are views of what a memory has grown by, then before
+            anything is changed; or when the system refuses.
+    """
+    with _views_lock:
+        for memory in memories:
+            if memory.byte_size > memory._initial_bytes:
+                memory._view = None
+            if any(known() is not None for known in memory._grown_views):
+                raise WasmEdgeError(
+                    ErrCode.RuntimeError,
+                    f"cannot take a memory back to {memory._initial_bytes} bytes while there is a "
+                    "view of it that is longer: release() the view, or let go of it, before",
+                )
+        reset = support().memory_reset
+        for memory in memories:
+            if reset(memory.record_address, memory._initial_bytes) < 0:
+                raise WasmEdgeError(
+                    ErrCode.RuntimeError, "the system refuses to take a memory's pages back"
+                )
 
 
 def _check_unsigned(what: str, value: int) -> None:
