@@ -12,8 +12,9 @@ from .configure import Configure
 from .core import StoreCore
 from .errors import MESSAGES, ErrCode, InstantiationError, WasmEdgeError
 from .function import Function
+from .global_ import Global
 from .import_object import ImportObject
-from .instance import Extern, Imports, ModuleInstance
+from .instance import Extern, Imports, LinkedFunctions, ModuleInstance
 from .log import log_execution
 from .memory import Memory
 from .module import AST, Import
@@ -214,33 +215,51 @@ class Executor(Closable):
 
 
 def _resolve_imports(store: Store, core: StoreCore, ast: AST) -> Imports:
-    imports = Imports()
-    for wanted in ast.imports:
-        exports = store.exports_of(wanted.module)
-        if exports is None:
-            known = ", ".join(store.list_module()) or "none"
-            raise InstantiationError(
-                ErrCode.UnknownImport,
-                f"unknown import: {wanted.module!r} {wanted.name!r}: "
-                f"no module of that name is registered; registered are: {known}",
-            )
-        extern = exports.get(wanted.name)
-        if extern is None:
-            raise InstantiationError(
-                ErrCode.UnknownImport,
-                f"unknown import: module {wanted.module!r} does not export {wanted.name!r}",
-            )
-        _check_type(wanted, extern)
-        if isinstance(extern, Function):
-            imports.functions.append(extern.record_in(core))
-            imports.function_objects.append(extern)
-        elif isinstance(extern, Table):
+    links = store.linked
+    linked = links.get(ast)
+    if linked is None:
+        # In the order of the file: the first one that is not there is the error.
+        linked = LinkedFunctions([], [], [], [])
+        for wanted in ast.imports:
+            extern = _find(store, wanted)
+            if not isinstance(extern, Function):
+                linked.others.append(wanted)
+                continue
+            linked.records.append(extern.record_in(core))
+            linked.objects.append(extern)
+            if extern.carries_references:
+                linked.carriers.append(extern)
+        links[ast] = linked
+    imports = Imports(linked)
+    for wanted in linked.others:
+        extern = _find(store, wanted)
+        if isinstance(extern, Table):
             imports.tables.append(extern)
         elif isinstance(extern, Memory):
             imports.memories.append(extern)
-        else:
+        elif isinstance(extern, Global):
             imports.globals.append(extern)
     return imports
+
+
+def _find(store: Store, wanted: Import) -> Extern:
+    """What is registered for an import, if its type fits."""
+    exports = store.exports_of(wanted.module)
+    if exports is None:
+        known = ", ".join(store.list_module()) or "none"
+        raise InstantiationError(
+            ErrCode.UnknownImport,
+            f"unknown import: {wanted.module!r} {wanted.name!r}: "
+            f"no module of that name is registered; registered are: {known}",
+        )
+    extern = exports.get(wanted.name)
+    if extern is None:
+        raise InstantiationError(
+            ErrCode.UnknownImport,
+            f"unknown import: module {wanted.module!r} does not export {wanted.name!r}",
+        )
+    _check_type(wanted, extern)
+    return extern
 
 
 def _check_type(wanted: Import, extern: Extern) -> None:

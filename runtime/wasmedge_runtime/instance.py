@@ -7,7 +7,7 @@ import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
 from .core import StoreCore
 from .errors import ErrCode, WasmEdgeError
@@ -16,7 +16,7 @@ from .global_ import Global
 from .initial import initial_state
 from .marshal import Caller, make_caller
 from .memory import Memory
-from .module import AST
+from .module import AST, Import
 from .native.layout import ContextHeader, FunctionRecord
 from .table import Table
 from .types import ExternType
@@ -31,19 +31,33 @@ _Own = TypeVar("_Own", Table, Global)
 _RECORD_BYTES = ctypes.sizeof(FunctionRecord)
 
 
+class LinkedFunctions(NamedTuple):
+    """The functions that a module imports, found in one Store: the same for each instance, until
+    what is registered there changes."""
+
+    records: list[tuple[int, Any]]
+    """Address of the record, and what keeps it alive."""
+    objects: list[Function]
+    carriers: list[Function]
+    """Those whose arguments can be references to functions of the importing module."""
+    others: list[Import]
+    """Imports of other kinds, which are looked up each time: their sizes change."""
+
+
 class Imports:
     """The resolved imports of a module, by kind, in the order of the index spaces."""
 
-    def __init__(self) -> None:
-        self.functions: list[tuple[int, Any]] = []  # record address, what keeps it alive
-        self.function_objects: list[Function] = []
+    def __init__(self, linked: LinkedFunctions) -> None:
+        self.functions = linked.records
+        self.function_objects = linked.objects
+        self._carriers = linked.carriers
         self.tables: list[Table] = []
         self.memories: list[Memory] = []
         self.globals: list[Global] = []
 
     def keep(self, instance: ModuleInstance) -> None:
         """Let what can hold references to functions of the importing module keep it alive."""
-        for function in self.function_objects:
+        for function in self._carriers:
             function.imported_by(instance)
         for table in self.tables:
             table.imported_by(instance)

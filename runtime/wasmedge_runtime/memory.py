@@ -57,6 +57,10 @@ class Memory(Closable):
         self._record = MemoryRecord(
             self._reservation.base, limit.min * PAGE_BYTES, min(most, reserved)
         )
+        self.record_address = ctypes.addressof(self._record)
+        """Of the `layout.MemoryRecord`, for generated code."""
+        self.base = self._reservation.base
+        """Address of the first byte; it never changes."""
         self._initial_bytes = limit.min * PAGE_BYTES
         self._view: memoryview | None = None
         self._grown_views: list[weakref.ref[Any]] = []
@@ -64,16 +68,6 @@ class Memory(Closable):
         self.image: Image | None = None
         """What it was initialised with, when that is mapped instead of copied."""
         self._core: StoreCore | None = None
-
-    @property
-    def record_address(self) -> int:
-        """Of the `layout.MemoryRecord`, for generated code."""
-        return ctypes.addressof(self._record)
-
-    @property
-    def base(self) -> int:
-        """Address of the first byte; it never changes."""
-        return int(self._record.base)
 
     @property
     def reserved_bytes(self) -> int:

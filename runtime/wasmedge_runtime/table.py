@@ -53,14 +53,17 @@ class Table(Closable):
         most = MAX_TABLE_ELEMENTS if limit.max is None else min(limit.max, MAX_TABLE_ELEMENTS)
         if most * _ELEMENT_BYTES <= _SMALL_BYTES:
             self._memory: Any = bytearray(max(most, 1) * _ELEMENT_BYTES)
-            base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+            self.base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+            """Address of the first element; it never changes."""
             committed = most
         else:
             self._memory = self._reserve(limit.min, most)
-            base = self._memory.base
+            self.base = self._memory.base
             committed = _in_steps(limit.min)
         self._type = table_type
-        self._record = TableRecord(base, limit.min, most, committed)
+        self._record = TableRecord(self.base, limit.min, most, committed)
+        self.record_address = ctypes.addressof(self._record)
+        """Of the `layout.TableRecord`, for generated code."""
         self._core: StoreCore | None = None
         self._pending: dict[int, FuncRef | ExternRef | None] = {}
         self._keepers: set[Any] = set()
@@ -87,16 +90,6 @@ class Table(Closable):
         table = copy.copy(self)
         table._owner = owner
         return table
-
-    @property
-    def record_address(self) -> int:
-        """Of the `layout.TableRecord`, for generated code."""
-        return ctypes.addressof(self._record)
-
-    @property
-    def base(self) -> int:
-        """Address of the first element; it never changes."""
-        return int(self._record.base)
 
     def bind(self, core: StoreCore) -> None:
         """Make it part of a Store; raises when it belongs to another one."""
