@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from .instance import ModuleInstance
     from .memory import Memory
 
-_COPIED_BYTES = 1 << 14
-_COPIED_PIECES = 16
+_COPIED_BYTES = 1 << 12
+_COPIED_PIECES = 4
 """Data up to this size, in no more segments than this, is copied: an image saves nothing there."""
 
 _SPARSE = 4
-"""An image may be this many times as large as what is in it; it takes memory for all of it."""
+_SPARSE_BYTES = 1 << 20
+"""An image may be this many times as large as what is in it, and this much larger: all of it takes
+memory when it is read."""
 
 
 class _Elements(NamedTuple):
@@ -84,7 +86,7 @@ class _Content(NamedTuple):
     def deserves_image(self) -> bool:
         filled = sum(length for _, _, length in self.pieces)
         few = len(self.pieces) <= _COPIED_PIECES and filled <= _COPIED_BYTES
-        return not few and self.end - self.start <= _SPARSE * filled + _COPIED_BYTES
+        return not few and self.end - self.start <= _SPARSE * filled + _SPARSE_BYTES
 
 
 class InitialState:
