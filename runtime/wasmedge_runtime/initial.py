@@ -35,8 +35,10 @@ from .types import RefType, ValMut, ValType
 if TYPE_CHECKING:
     from .codegen.context import ContextLayout
     from .compiled import CompiledModule
+    from .global_ import Global
     from .instance import ModuleInstance
     from .memory import Memory
+    from .table import Table
 
 _COPIED_BYTES = 1 << 12
 _COPIED_PIECES = 4
@@ -214,12 +216,9 @@ class InitialState:
             WasmEdgeError: as `reset_memories`.
         """
         reset_memories(instance.memories[self._imported_memories :])
-        dropped = []
-        for table in instance.tables[self._imported_tables :]:
-            dropped += table.reset(self._self_contained)
-        if self._self_contained:
-            for cell in instance.own_globals():
-                dropped += cell.forget()
+        own_tables = instance.tables[self._imported_tables :]
+        for table in own_tables:
+            table.reset()
         ctypes.memmove(instance.context + self._words, words, len(words))
         for segment in self._elements:
             if segment.mode == ACTIVE and segment.table >= self._imported_tables:
@@ -233,7 +232,12 @@ class InitialState:
                 memory = instance.memories[content.memory]
                 if memory.image is None:
                     self._fill(memory, content, True)
-        return dropped
+        if not self._self_contained:
+            return []
+        # Last, when no old reference is left anywhere: an exception of a signal handler may come
+        # between any two steps.
+        parts: list[Table | Global] = [*own_tables, *instance.own_globals()]
+        return [owner for part in parts for owner in part.forget()]
 
 
 _states: weakref.WeakKeyDictionary[CompiledModule, InitialState] = weakref.WeakKeyDictionary()

@@ -126,12 +126,8 @@ class Table(Closable):
         """Of an element."""
         return self.base + index * _ELEMENT_BYTES
 
-    def reset(self, forget: bool) -> list[Any]:
-        """Give it its initial size, and null references. Callers know that no guest uses it.
-
-        Returns what need not be kept alive any more if `forget` says that no reference in it can
-        have got anywhere else. Whoever imports the table may hold some, though.
-        """
+    def reset(self) -> None:
+        """Give it its initial size, and null references. Callers know that no guest uses it."""
         record = self._record
         size = record.size * _ELEMENT_BYTES
         if size <= _SMALL_BYTES:
@@ -139,7 +135,11 @@ class Table(Closable):
         else:
             libc.discard(self.base, libc.page_ceil(size))
         record.size = self._type.limit.min
-        if not forget or self._importers:
+
+    def forget(self) -> list[Any]:
+        """What need not be kept alive any more, after a reset of an instance that no reference in
+        it can have left: empty if others import it, who may hold some."""
+        if self._importers:
             return []
         kept = list(self._keepers)
         self._keepers.clear()

