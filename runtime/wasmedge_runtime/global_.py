@@ -91,7 +91,7 @@ class Global(Closable):
             self._importers.add(instance)
 
     def forget(self) -> list[Any]:
-        """What need not be kept alive any more, as `Table.reset`."""
+        """What need not be kept alive any more, as `Table.forget`."""
         if self._importers:
             return []
         kept = list(self._keepers)

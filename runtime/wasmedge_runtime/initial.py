@@ -114,9 +114,9 @@ class InitialState:
             if segment.mode != DECLARATIVE
         ]
         self._bytes = ast.data  # what the addresses point into
-        start = ctypes.cast(ctypes.c_char_p(ast.data), ctypes.c_void_p).value or 0
+        self._address = ctypes.cast(ctypes.c_char_p(ast.data), ctypes.c_void_p).value or 0
         self._data = [
-            _Data(n, d.mode, d.memory, d.offset, start + d.start, d.end - d.start)
+            _Data(n, d.mode, d.memory, d.offset, self._address + d.start, d.end - d.start)
             for n, d in enumerate(ast.data_segments)
         ]
         self._contents = _contents(ast, self._data)
@@ -193,10 +193,9 @@ class InitialState:
             pass
         image = None
         if content.deserves_image:
-            at = ctypes.cast(ctypes.c_char_p(self._bytes), ctypes.c_void_p).value or 0
             data = memoryview(self._bytes)
             pieces = (
-                (offset, data[address - at : address - at + length])
+                (offset, data[address - self._address :][:length])
                 for offset, address, length in content.pieces
             )
             # Out of descriptors, or forbidden: then data is copied.

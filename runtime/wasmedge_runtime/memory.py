@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,9 +24,6 @@ _MAX_PAGES = 65536
 GUARDED_BYTES = (8 << 30) + PAGE_BYTES
 """What an access can reach: a 32-bit address plus a 32-bit offset plus the widest value. With this
 much reserved, generated code needs no bounds checks."""
-
-_views_lock = threading.RLock()
-"""Held while views are made, and by a reset from where it looks for views until it is done."""
 
 
 class Memory(Closable):
@@ -64,7 +60,8 @@ class Memory(Closable):
         self._initial_bytes = limit.min * PAGE_BYTES
         self._view: memoryview | None = None
         self._grown_views: list[weakref.ref[Any]] = []
-        """What views of more than the initial size are views of."""
+        """What views of more than the initial size are views of, as long as there are any."""
+        self._resetting = False
         self.image: Image | None = None
         """What it was initialised with, when that is mapped instead of copied."""
         self._core: StoreCore | None = None
@@ -140,8 +137,7 @@ class Memory(Closable):
             WasmEdgeError: MemoryOutOfBounds.
             TypeError, ValueError: an argument is not an int of 0 or more.
         """
-        self._check_range(offset, length)
-        return self._content()[offset : offset + length].tobytes()
+        return self._part(offset, length).tobytes()
 
     def set_data(
         self, data: bytes | bytearray | memoryview, offset: int, length: int | None = None
@@ -160,9 +156,9 @@ class Memory(Closable):
                     f"length {length} is outside the data, which has {len(source)} bytes"
                 )
             source = source[:length]
-        self._check_range(offset, len(source))
+        part = self._part(offset, len(source))
         if source:
-            self._content()[offset : offset + len(source)] = source
+            part[:] = source
 
     def view(self) -> memoryview:
         """The current content, writable and without a copy.
@@ -178,23 +174,33 @@ class Memory(Closable):
         and which only the cycle collector frees."""
         view = self._view
         if view is None or len(view) != self._record.bytes:
-            with _views_lock:
-                view = self._view = self._reservation.view(self.byte_size)
-                if len(view) > self._initial_bytes:
-                    self._grown_views = [known for known in self._grown_views if known()]
-                    self._grown_views.append(weakref.ref(view.obj))
+            view = self._view = self._new_view()
         return view
 
-    def _check_range(self, offset: int, length: int) -> None:
+    def _new_view(self) -> memoryview:
+        while True:
+            # What a reset takes away must not be seen any more once it has looked for views. A lock
+            # would not do: signal handlers and finalizers may come here in the middle of a reset.
+            size = self._initial_bytes if self._resetting else self.byte_size
+            view = self._reservation.view(size)
+            if size <= self._initial_bytes:
+                return view
+            self._grown_views.append(weakref.ref(view.obj, self._grown_views.remove))
+            if not self._resetting and size <= self._record.bytes:
+                return view
+
+    def _part(self, offset: int, length: int) -> memoryview:
         self._check_open()
         _check_unsigned("offset", offset)
         _check_unsigned("length", length)
-        if offset + length > self.byte_size:
+        content = self._content()  # once: another thread may grow or reset the memory
+        if offset + length > len(content):
             raise WasmEdgeError(
                 ErrCode.MemoryOutOfBounds,
                 f"out of bounds memory access: {length} bytes at {offset}, "
-                f"the memory has {self.byte_size}",
+                f"the memory has {len(content)}",
             )
+        return content[offset : offset + length]
 
 
 def reset_memories(memories: Sequence[Memory]) -> None:
@@ -205,11 +211,12 @@ def reset_memories(memories: Sequence[Memory]) -> None:
         WasmEdgeError: RuntimeError when there are views of what a memory has grown by, then before
             anything is changed; or when the system refuses.
     """
-    with _views_lock:
+    try:
         for memory in memories:
+            memory._resetting = True
             if memory.byte_size > memory._initial_bytes:
                 memory._view = None
-            if any(known() is not None for known in memory._grown_views):
+            if memory._grown_views:
                 raise WasmEdgeError(
                     ErrCode.RuntimeError,
                     f"cannot take a memory back to {memory._initial_bytes} bytes while there is a "
@@ -221,6 +228,9 @@ def reset_memories(memories: Sequence[Memory]) -> None:
                 raise WasmEdgeError(
                     ErrCode.RuntimeError, "the system refuses to take a memory's pages back"
                 )
+    finally:
+        for memory in memories:
+            memory._resetting = False
 
 
 def _check_unsigned(what: str, value: int) -> None:

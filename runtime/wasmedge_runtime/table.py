@@ -53,15 +53,16 @@ class Table(Closable):
         most = MAX_TABLE_ELEMENTS if limit.max is None else min(limit.max, MAX_TABLE_ELEMENTS)
         if most * _ELEMENT_BYTES <= _SMALL_BYTES:
             self._memory: Any = bytearray(max(most, 1) * _ELEMENT_BYTES)
-            self.base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-            """Address of the first element; it never changes."""
+            base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
             committed = most
         else:
             self._memory = self._reserve(limit.min, most)
-            self.base = self._memory.base
+            base = self._memory.base
             committed = _in_steps(limit.min)
+        self.base: int = base
+        """Address of the first element; it never changes."""
         self._type = table_type
-        self._record = TableRecord(self.base, limit.min, most, committed)
+        self._record = TableRecord(base, limit.min, most, committed)
         self.record_address = ctypes.addressof(self._record)
         """Of the `layout.TableRecord`, for generated code."""
         self._core: StoreCore | None = None
