@@ -67,7 +67,6 @@ class _Data(NamedTuple):
     """A data segment: its bytes are at `address`."""
 
     number: int
-    mode: int
     memory: int
     offset: ConstExpr | None
     address: int
@@ -115,11 +114,13 @@ class InitialState:
         ]
         self._bytes = ast.data  # what the addresses point into
         self._address = ctypes.cast(ctypes.c_char_p(ast.data), ctypes.c_void_p).value or 0
-        self._data = [
-            _Data(n, d.mode, d.memory, d.offset, self._address + d.start, d.end - d.start)
+        segments = [
+            (d.mode, _Data(n, d.memory, d.offset, self._address + d.start, d.end - d.start))
             for n, d in enumerate(ast.data_segments)
         ]
-        self._contents = _contents(ast, self._data)
+        self._passive_data = [data for mode, data in segments if mode == PASSIVE]
+        self._active_data = [data for mode, data in segments if mode == ACTIVE]
+        self._contents = _contents(ast, self._active_data)
         self._images: dict[int, Image | None] = {}
         self._used = False
         self._self_contained = _is_self_contained(ast)
@@ -144,13 +145,11 @@ class InitialState:
             core.extern_holders.add(instance.global_at(index))
         for segment in self._elements:
             self._place_elements(instance, segment)
-        for data in self._data:
-            if data.mode == PASSIVE:
-                instance.set_data_segment(data.number, data.address, data.length)
+        for data in self._passive_data:
+            instance.set_data_segment(data.number, data.address, data.length)
         if self._contents is None:
-            for data in self._data:
-                if data.mode == ACTIVE:
-                    _copy_checked(instance, data)
+            for data in self._active_data:
+                _copy_checked(instance, data)
         else:
             for content in self._contents:
                 self._fill(instance.memories[content.memory], content, self._used)
@@ -223,8 +222,8 @@ class InitialState:
             if segment.mode == ACTIVE and segment.table >= self._imported_tables:
                 self._place_elements(instance, segment)
         if self._contents is None:
-            for data in self._data:
-                if data.mode == ACTIVE and data.memory >= self._imported_memories:
+            for data in self._active_data:
+                if data.memory >= self._imported_memories:
                     _copy_checked(instance, data)
         else:
             for content in self._contents:
@@ -283,12 +282,10 @@ def _elements(ast: AST, layout: ContextLayout, number: int, segment: ElementSegm
 
 
 def _contents(ast: AST, segments: list[_Data]) -> list[_Content] | None:
-    """What the data segments make of the own memories. None unless that is known beforehand, and
+    """What the active segments make of the own memories. None unless that is known beforehand, and
     certain to work: then each segment has to be looked at in its turn."""
     pieces: dict[int, list[tuple[int, int, int]]] = {}
     for segment in segments:
-        if segment.mode != ACTIVE:
-            continue
         if segment.memory < ast.imported_memories:
             return None
         ((opcode, immediate),) = cast(ConstExpr, segment.offset)
