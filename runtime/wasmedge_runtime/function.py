@@ -140,10 +140,15 @@ class Function(Closable):
         link = self.link(core)
         return link.record_address, link
 
+    @property
+    def carries_references(self) -> bool:
+        """Whether its arguments can be references to functions of a module that imports it."""
+        return self._instance is not None and ValType.FUNCREF in self._type.parameters
+
     def imported_by(self, instance: ModuleInstance) -> None:
-        """References to functions of a module that imports this one can be its arguments: then the
-        module where they go keeps that module alive."""
-        if self._instance is not None and ValType.FUNCREF in self._type.parameters:
+        """Keep an importing module alive where references to its functions go: for a function
+        that `carries_references`."""
+        if self._instance is not None:
             self._instance.keep(instance)
 
     def link(self, core: StoreCore) -> HostLink:

@@ -7,14 +7,16 @@ import functools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
 from .core import StoreCore
+from .errors import ErrCode, WasmEdgeError
 from .function import Function
 from .global_ import Global
+from .initial import initial_state
 from .marshal import Caller, make_caller
 from .memory import Memory
-from .module import AST
+from .module import AST, Import
 from .native.layout import ContextHeader, FunctionRecord
 from .table import Table
 from .tiers.module import CompiledModule
@@ -30,19 +32,33 @@ _Own = TypeVar("_Own", Table, Global)
 _RECORD_BYTES = ctypes.sizeof(FunctionRecord)
 
 
+class LinkedFunctions(NamedTuple):
+    """The functions that a module imports, found in one Store: the same for each instance, until
+    what is registered there changes."""
+
+    records: list[tuple[int, Any]]
+    """Address of the record, and what keeps it alive."""
+    objects: list[Function]
+    carriers: list[Function]
+    """Those whose arguments can be references to functions of the importing module."""
+    others: list[Import]
+    """Imports of other kinds, which are looked up each time: their sizes change."""
+
+
 class Imports:
     """The resolved imports of a module, by kind, in the order of the index spaces."""
 
-    def __init__(self) -> None:
-        self.functions: list[tuple[int, Any]] = []  # record address, what keeps it alive
-        self.function_objects: list[Function] = []
+    def __init__(self, linked: LinkedFunctions) -> None:
+        self.functions = linked.records
+        self.function_objects = linked.objects
+        self._carriers = linked.carriers
         self.tables: list[Table] = []
         self.memories: list[Memory] = []
         self.globals: list[Global] = []
 
     def keep(self, instance: ModuleInstance) -> None:
         """Let what can hold references to functions of the importing module keep it alive."""
-        for function in self.function_objects:
+        for function in self._carriers:
             function.imported_by(instance)
         for table in self.tables:
             table.imported_by(instance)
@@ -112,6 +128,7 @@ class ModuleInstance:
         for table in self.tables[ast.imported_tables :]:
             table.lend()
             table.bind(core)
+        self._initial = initial_state(compiled, ast)
         self._costs: dict[int, ctypes.Array[ctypes.c_uint64]] = {}
         self._cost_table: ctypes.Array[ctypes.c_uint64] | None = None
         self._costs_of: tuple[Statistics, int] | None = None
@@ -130,8 +147,9 @@ class ModuleInstance:
             core.costs_of = None
         core.contexts[self.context] = weakref.ref(self)
         core.memory_of[self.context] = self.memories[0] if self.memories else None
-        self._element_arrays: dict[int, ctypes.Array[ctypes.c_uint64]] = {}
-        self.globals: list[Global] = list(imports.globals)
+        self._element_arrays: list[bytearray] = []
+        self._globals: dict[int, Global] = dict(enumerate(imports.globals))
+        self._initial_words = b""
 
     def _fill_context(self) -> None:
         layout, core = self.loaded.layout, self.core
@@ -159,18 +177,72 @@ class ModuleInstance:
     def _put(self, offset: int, value: int) -> None:
         ctypes.c_uint64.from_address(self.context + offset).value = value
 
-    def add_global(self, value: Any) -> None:
-        """The next own global, with its initial value."""
-        index = len(self.globals)
-        address = self.context + self.loaded.layout.global_cell(index)
-        kind = self._ast.global_types[index]
-        cell = Global._of_instance(kind, address, self._memory_block, self.core)
-        cell._set(value)
-        if cell._type.val_type in (0x70, 0x6F):
-            if cell._type.val_type == 0x6F:
-                self.core.extern_holders.add(cell)
-            self._keepers |= cell._keepers
-        self.globals.append(cell)
+    # Initial values, which `initial.InitialState` puts in place.
+
+    def initialise(self) -> None:
+        """Globals, element segments, data segments, start function (specification 4.5.4).
+
+        Raises:
+            Trap: a segment does not fit, or the start function trapped.
+            HostFunctionError: a host function that the start function called raised.
+        """
+        self._initial_words = self._initial.apply(self)
+        self._run_start()
+
+    def _run_start(self) -> None:
+        if self._ast.start is not None:
+            self.function(self._ast.start)()
+
+    def reset(self) -> None:
+        """Bring the instance back to what it was when `Executor.instantiate` returned it.
+
+        Its own memories have their initial size and content again, its tables and globals their
+        initial sizes and values, dropped segments are there again, and the start function has run
+        once more. What it imports is left alone: memories, tables and globals of others stay as
+        they are, also where its segments had written into them. Functions, memories, tables and
+        globals that were taken from its exports stay valid; so do views of a memory, which show
+        its new content.
+
+        It takes microseconds, and time for the pages that were written to.
+
+        Raises:
+            WasmEdgeError: WrongVMWorkflow while the Store runs a call. RuntimeError while there is
+                a view of a memory that is longer than the memory was at first; nothing is changed
+                then.
+            Trap, HostFunctionError: the start function failed, as it may in `instantiate`.
+        """
+        core = self.core
+        _refuse_in_call(core)
+        with core.lock:
+            _refuse_in_call(core)
+            # What it kept alive goes last: that may run finalizers, which may use the instance.
+            dropped = self._initial.reset(self, self._initial_words)
+            self._run_start()
+        del dropped
+
+    def global_address(self, index: int) -> int:
+        """Address of the cell of a global, by its index in the index space."""
+        if index < self._ast.imported_globals:
+            return self._imports.globals[index].address
+        return self.context + self.loaded.layout.global_cell(index)
+
+    def global_at(self, index: int) -> Global:
+        """A global by its index in the index space; an own one is made when somebody asks."""
+        cell = self._globals.get(index)
+        if cell is None:
+            cell = Global._of_instance(
+                self._ast.global_types[index],
+                self.global_address(index),
+                self._memory_block,
+                self.core,
+            )
+            cell = self._globals.setdefault(index, cell)
+        return cell
+
+    def own_globals(self) -> list[Global]:
+        """The own globals that somebody asked for."""
+        first = self._ast.imported_globals
+        return [cell for index, cell in list(self._globals.items()) if index >= first]
 
     def set_data_segment(self, index: int, address: int, length: int) -> None:
         """Let `memory.init` find the bytes of a passive segment, in the module's file."""
@@ -178,13 +250,16 @@ class ModuleInstance:
         self._put(offset, address)
         self._put(offset + 8, length)
 
-    def set_element_segment(self, index: int, handles: list[int]) -> None:
-        """Let `table.init` find the references of a passive segment."""
-        elements = (ctypes.c_uint64 * max(len(handles), 1))(*handles)
-        self._element_arrays[index] = elements
+    def add_element_segment(self, index: int, count: int) -> int:
+        """Room for the references of a passive segment, where `table.init` finds them: its
+        address."""
+        elements = bytearray(count * 8)
+        self._element_arrays.append(elements)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(elements)) if count else 0
         offset = self.loaded.layout.element_segment(index)
-        self._put(offset, ctypes.addressof(elements))
-        self._put(offset + 8, len(handles))
+        self._put(offset, address)
+        self._put(offset + 8, count)
+        return address
 
     def keep(self, owner: Any) -> None:
         """Keep alive what a reference in this instance refers to."""
@@ -278,7 +353,7 @@ class ModuleInstance:
             return table if index < self._ast.imported_tables else self._held(kind, index, table)
         if kind == ExternType.MEMORY:
             return self.memories[index]
-        cell = self.globals[index]
+        cell = self.global_at(index)
         return cell if index < self._ast.imported_globals else self._held(kind, index, cell)
 
     def _held(self, kind: ExternType, index: int, own: _Own) -> _Own:
@@ -339,3 +414,12 @@ def _keep(instance: weakref.ref[ModuleInstance], owner: Any) -> None:
     found = instance()
     if found is not None:
         found.keep(owner)
+
+
+def _refuse_in_call(core: StoreCore) -> None:
+    if core.activation.depth:
+        raise WasmEdgeError(
+            ErrCode.WrongVMWorkflow,
+            "wrong VM workflow: an instance cannot be reset while its Store runs a call; "
+            "do it when the call has ended",
+        )

@@ -94,6 +94,13 @@ class Support:
         self.memory_grow = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64)(
             self.code.address("memory_grow")
         )
+        # With the interpreter's lock: Python code sees the memory before or after, never between.
+        self.memory_reset = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64)(
+            self.code.address("memory_reset")
+        )
+        self.place_references = ctypes.PYFUNCTYPE(None, *[ctypes.c_uint64] * 4)(
+            self.code.address("place_references")
+        )
         key = ctypes.c_uint()
         destructor = ctypes.c_void_p(self.code.address("thread_ended"))
         if self._libc.pthread_key_create(ctypes.byref(key), destructor) != 0:

@@ -26,8 +26,8 @@ from .plan import Plan, Tier
 from .unit import UnitCode, compile_unit, load_unit, pack, store_unit, unit_name
 
 MODULE, UNIT = 0, 1
-"""Requests: [MODULE, bytes, proposals, variant, cache folder], and [UNIT, number, wait] for a unit of
-the last module, where `wait` says what to do while another process works on it."""
+"""Requests: [MODULE, bytes, proposals, variant, cache folder], and [UNIT, number, wait] for a unit
+of the last module, where `wait` says what to do while another process works on it."""
 
 DONE, BUSY, REFUSED = 0, 1, 2
 """Answers to UNIT: [DONE, unit], [BUSY], [REFUSED, reason]."""

@@ -1,4 +1,4 @@
-; memory.grow, fill, copy and init; bounds of memories and tables.
+; memory.grow, fill, copy and init; reset; bounds of memories and tables.
 
 define internal void @check_range(ptr %act, i64 %at, i64 %n, i64 %size, i32 %code) ATTRIBUTES {
   %long = icmp ugt i64 %n, %size
@@ -60,6 +60,43 @@ grown:
   ret i64 %old
 fail:
   ret i64 -1
+}
+
+; For Python: takes a memory back to its first bytes, which then read as they were mapped: as zeros,
+; or as their image. Pages beyond are no longer accessible, so growing gives zeros again. 0, or -1
+; when the system refuses. Callers know that no guest uses the memory; the host may be growing it.
+define i64 @memory_reset(ptr %memory, i64 %bytes) ATTRIBUTES {
+entry:
+  %p = &memory.growing(%memory)
+  br label %acquire
+acquire:
+  %seen = atomicrmw xchg ptr %p, i64 1 acquire
+  %free = icmp eq i64 %seen, 0
+  br i1 %free, label %locked, label %acquire
+locked:
+  %p.base = &memory.base(%memory)
+  %base = load ptr, ptr %p.base
+  %p.bytes = &memory.bytes(%memory)
+  %old = load i64, ptr %p.bytes
+  %r.0 = call i32 @madvise(ptr %base, i64 %old, i32 MADV_DONTNEED)
+  %refused.0 = icmp ne i32 %r.0, 0
+  br i1 %refused.0, label %end, label %discarded
+discarded:
+  %grown = icmp ugt i64 %old, %bytes
+  br i1 %grown, label %shrink, label %end
+shrink:
+  %first = getelementptr i8, ptr %base, i64 %bytes
+  %more = sub i64 %old, %bytes
+  %r.1 = call i32 @mprotect(ptr %first, i64 %more, i32 0)
+  %refused.1 = icmp ne i32 %r.1, 0
+  br i1 %refused.1, label %end, label %shrunk
+shrunk:
+  store volatile i64 %bytes, ptr %p.bytes
+  br label %end
+end:
+  %result = phi i64 [ -1, %locked ], [ 0, %discarded ], [ -1, %shrink ], [ 0, %shrunk ]
+  store atomic i64 0, ptr %p release, align 8
+  ret i64 %result
 }
 
 define void @memory_fill(ptr %act, ptr %memory, i64 %at, i32 %value, i64 %n) ATTRIBUTES {
