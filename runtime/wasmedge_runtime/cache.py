@@ -15,7 +15,8 @@ import contextlib
 import fcntl
 import functools
 import hashlib
-import importlib.metadata
+import importlib
+import importlib.machinery
 import logging
 import os
 import platform
@@ -44,12 +45,12 @@ def folder() -> Path | None:
 
 @functools.cache
 def engine_fingerprint() -> str:
-    """Hash of the sources that decide what code is generated: an editable install keeps its version
-    while they change."""
+    """Hash of the sources that decide what is valid, and what code is generated: an editable
+    install keeps its version while they change."""
     digest = hashlib.sha256()
     package = Path(__file__).parent
     sources = [package / "opcodes.py", package / "errors.py"]
-    for name in ("codegen", "native", "tiers"):
+    for name in ("binary", "codegen", "native", "tiers", "validate"):
         sources += sorted((package / name).glob("*.py"))
     for source in sources:
         digest.update(source.name.encode())
@@ -63,7 +64,7 @@ def machine() -> str:
 
     Asked of the system rather than of LLVM, which a start from the cache does not load.
     """
-    fields = [platform.machine(), sys.platform, importlib.metadata.version("llvmlite")]
+    fields = [platform.machine(), sys.platform, _llvmlite_version()]
     try:
         with open("/proc/cpuinfo") as file:
             for line in file:
@@ -75,6 +76,17 @@ def machine() -> str:
     except OSError:
         fields.append(platform.processor())
     return hashlib.sha256("\n".join(fields).encode()).hexdigest()
+
+
+def _llvmlite_version() -> str:
+    """Read from its file: importing `importlib.metadata` takes a fifth as long as the engine."""
+    found = importlib.machinery.PathFinder.find_spec("llvmlite")
+    if found is None or found.origin is None:
+        return ""
+    try:
+        return Path(found.origin).with_name("_version.py").read_text()
+    except OSError:
+        return str(importlib.import_module("llvmlite").__version__)
 
 
 def key(*parts: bytes | str | int) -> str:
@@ -173,7 +185,8 @@ def _writable(name: str) -> Path | None:
         return None
     entries = place / name[:2]
     for directory in (place, entries):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not directory.exists():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(directory.stat()):
             _log.warning("cache folder %s is open to others: not used", directory)
             return None

@@ -6,6 +6,8 @@ reaches them through the helper table of its vmctx, so that its object needs no 
 Rules that hold throughout:
 - Every routine keeps a frame pointer: a trap walks the chain from where it happens up to the entry.
 - A trap crosses generated frames only. Host functions report a status to their stub, which traps.
+- Only what calls go through often is optimised, the rest is COLD: the optimiser would take 100 ms,
+  which is seen when nothing is in the cache.
 - Signal handlers act only while the program counter is in a guest body: everywhere else registers
   and the activation may be half way through a change.
 """
@@ -104,6 +106,7 @@ def support_module() -> str:
     context = _CONTEXT[platform.machine()]
     constants = {
         "ATTRIBUTES": ATTRIBUTES,
+        "COLD": "optnone noinline",
         "NEEDS_THREAD": layout.STATUS_NEEDS_THREAD,
         "CALL_SLOTS": layout.CALL_SLOTS,
         "MAX_FRAMES": layout.MAX_FRAMES,

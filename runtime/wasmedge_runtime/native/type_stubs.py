@@ -61,7 +61,7 @@ def _object(kinds: list[FunctionType]) -> bytes:
         from ..codegen.unit import type_stubs_module
 
         started = time.perf_counter()
-        data = compile_object(type_stubs_module(kinds), 2)
+        data = compile_object(type_stubs_module(kinds), 0)
         cache.store(name, data)
         _log.debug(
             "compiled the stubs of %d function types in %.1f ms",

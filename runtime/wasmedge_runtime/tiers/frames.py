@@ -32,7 +32,7 @@ def read(stream: IO[bytes]) -> list[Any] | None:
     if len(data) < length:
         return None
     try:
-        message = msgpack.unpackb(data, max_buffer_size=_LARGEST)
+        message = msgpack.unpackb(data)
     except msgpack.UnpackException as error:
         raise ValueError(f"not a message: {error}") from error
     if not isinstance(message, list):

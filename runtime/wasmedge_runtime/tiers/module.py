@@ -100,6 +100,8 @@ class CompiledModule:
             and cache.contains(self.name(Tier.OPTIMIZED, number))
         }
         """Optimised units that are in the cache, so that they need not be made."""
+        self._given_up: set[int] = set()
+        """Optimised units that a helper failed to make."""
         self._from_cache = bool(self._stored)
 
     def _make_template(self, ast: AST) -> array.array[int]:
@@ -177,7 +179,7 @@ class CompiledModule:
                 if self._load(Tier.OPTIMIZED, number):
                     return
                 self._stored.discard(number)
-            if self.mode != CompilationMode.BASELINE:
+            if self.mode != CompilationMode.BASELINE and number not in self._given_up:
                 if self.plan.is_small or self.mode == CompilationMode.OPTIMIZED:
                     self._have(Tier.OPTIMIZED, number)
                     return
@@ -190,7 +192,7 @@ class CompiledModule:
     def complete(self, progress: optimizer.Progress | None) -> None:
         """Have all functions optimised before any is called; later, that costs nothing.
 
-        Units that helpers cannot make are left for the first call.
+        What helpers cannot make runs in the baseline tier.
         """
         if self._completed:
             return
@@ -230,13 +232,18 @@ class CompiledModule:
                 if kind == tier:
                     self._swap_in(tier, number, unit)
 
+    def give_up(self, number: int) -> None:
+        """Leave the functions of an optimised unit in the baseline tier."""
+        self._given_up.add(number)
+
     def missing(self) -> list[int]:
-        """The optimised units that are neither loaded nor in the cache."""
+        """The optimised units that are neither loaded nor in the cache, and may be made."""
         with self._lock:
+            there = self._stored | self._given_up
             return [
                 number
                 for number in range(len(self.calls))
-                if number not in self._stored and (Tier.OPTIMIZED, number) not in self._units
+                if number not in there and (Tier.OPTIMIZED, number) not in self._units
             ]
 
     def source(self) -> AST:

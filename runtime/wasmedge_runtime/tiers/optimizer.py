@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import weakref
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from .. import cache
 from ..native import elf
 from . import frames, helper
+from .plan import Tier
 from .status import CodeStatus
 from .unit import unpack
 
@@ -37,6 +40,9 @@ _MOST_HELPERS = 4
 
 _IDLE_SECONDS = 2.0
 """How long a helper in the background waits for more work: another module often follows."""
+
+_MOST_FAILURES = 3
+"""Helpers that may die one after another before a module stays as it is."""
 
 _BOOT = (
     "import sys; sys.path[:] = {path!r}; "
@@ -57,11 +63,25 @@ class _Job:
             list(module.variant),
             str(cache.folder() or ""),
         ]
+        self._names = [module.name(Tier.OPTIMIZED, n) for n in range(len(module.calls))]
+        for number in module.missing():
+            if cache.contains(self.given_up_name(number)):
+                module.give_up(number)
         self.todo = module.missing()
         self.elsewhere: list[int] = []
         """Units that other processes are making."""
-        self.unfinished = len(self.todo)
+        self.at_work = 0
+        self.failures = 0
+        """Helpers that died, one after another."""
         self.started = time.perf_counter()
+
+    def given_up_name(self, number: int) -> str:
+        """The cache entry that says that a unit is too much for LLVM."""
+        return cache.key("given up", self._names[number])
+
+    @property
+    def finished(self) -> bool:
+        return not (self.todo or self.elsewhere or self.at_work)
 
 
 class Team:
@@ -82,7 +102,7 @@ class Team:
         with self._changed:
             self._jobs.append(job)
             self._changed.notify_all()
-            wanted = min(_processors(), _MOST_HELPERS, sum(j.unfinished for j in self._jobs))
+            wanted = min(_processors(), _MOST_HELPERS, sum(len(j.todo) for j in self._jobs))
             for number in range(self._threads, wanted):
                 self._threads += 1
                 name = f"wasmedge-optimizer-{number}"
@@ -98,64 +118,77 @@ class Team:
                 shown = status
                 progress(status)
 
-    def _next(self) -> tuple[_Job, int, bool] | None:
-        """What to do next, of which module, and whether to wait for another process that does it;
-        None when there has been nothing for a while."""
-        patience = _IDLE_SECONDS if self._background else 0.0
-        with self._changed:
-            while True:
-                for job in list(self._jobs):
-                    module = job.module()
-                    if module is None:
-                        self._jobs.remove(job)
-                    elif job.todo:
-                        # What the program calls most comes first.
-                        number = max(job.todo, key=module.calls.__getitem__)
-                        job.todo.remove(number)
-                        return job, number, False
-                for job in self._jobs:
-                    if job.elsewhere:
-                        return job, job.elsewhere.pop(), True
-                if not self._changed.wait(patience):
-                    self._threads -= 1
-                    return None
-
     def _serve(self) -> None:
         """The life of a thread: hand work to a helper, and take what it made."""
         process = None
         while (task := self._next()) is not None:
             job, number, wait = task
-            if process is None or not process.alive:
-                process = _Helper(self._background)
-            self._finish(job, number, process.ask(job, number, wait))
+            try:
+                if process is None or not process.alive:
+                    process = _Helper(self._background)
+                answer = process.ask(job, number, wait)
+            except OSError as error:
+                answer = [helper.REFUSED, f"no helper process can be started: {error}"]
+            alive = process is not None and process.alive
+            if process is not None and process.has_given_up:
+                cache.store(job.given_up_name(number), b"")
+            self._take(job, number, answer, alive)
+            del job, task  # and with it the bytes of the module
         if process is not None:
             process.close()
 
-    def _finish(self, job: _Job, number: int, answer: list[Any]) -> None:
-        module = job.module()
-        if answer == [helper.BUSY]:
-            with self._changed:
-                job.elsewhere.append(number)
-                self._changed.notify_all()
-            return
-        if module is not None and not _install(module, number, answer):
-            _log.warning(
-                "functions %s stay as they are: %s",
-                module.plan.optimized[number],
-                answer[1] if len(answer) > 1 else "damaged answer",
-            )
+    def _next(self) -> tuple[_Job, int, bool] | None:
+        """What to do next, of which module, and whether to wait for another process that does it;
+        None when there has been nothing for a while."""
         with self._changed:
-            job.unfinished -= 1
-            if job.unfinished == 0:
-                with contextlib.suppress(ValueError):
-                    self._jobs.remove(job)  # unless its module is gone, and it was dropped
+            while True:
+                task = self._choose()
+                if task is not None:
+                    task[0].at_work += 1
+                    return task
+                if not self._changed.wait(_IDLE_SECONDS if self._background else 0.0):
+                    self._threads -= 1
+                    return None
+
+    def _choose(self) -> tuple[_Job, int, bool] | None:
+        for job in list(self._jobs):
+            module = job.module()
+            if module is None:
+                self._jobs.remove(job)
+            elif job.todo:
+                # What the program calls most comes first.
+                number = max(job.todo, key=module.calls.__getitem__)
+                job.todo.remove(number)
+                return job, number, False
+        for job in self._jobs:
+            if job.elsewhere:
+                return job, job.elsewhere.pop(), True
+        return None
+
+    def _take(self, job: _Job, number: int, answer: list[Any], alive: bool) -> None:
+        """Use what a helper answered."""
+        module = job.module()
+        if answer != [helper.BUSY] and module is not None and not _install(module, number, answer):
+            reason = answer[1] if len(answer) > 1 else "damaged answer"
+            _log.warning(
+                "%d functions from number %d are not optimised: %s",
+                len(module.plan.optimized[number]),
+                module.plan.optimized[number].start,
+                reason,
+            )
+            module.give_up(number)
+        with self._changed:
+            job.at_work -= 1
+            if answer == [helper.BUSY]:
+                job.elsewhere.append(number)
+            job.failures = 0 if alive else job.failures + 1
+            if job.failures >= _MOST_FAILURES:
+                job.todo.clear()
+            if job.finished and job in self._jobs:
+                self._jobs.remove(job)
                 if module is not None:
                     module.optimizing = False
-                    _log.debug(
-                        "optimized %d functions in %.1f s",
-                        module.status.functions,
-                        time.perf_counter() - job.started,
-                    )
+                    _log.debug("%s after %.1f s", module.status, time.perf_counter() - job.started)
             self._changed.notify_all()
 
 
@@ -181,13 +214,15 @@ class _Helper:
             path=[os.path.abspath(entry) for entry in sys.path], background=background
         )
         self._job: _Job | None = None
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
+        self._last_words = ""
         self.alive = True
         # A session of its own: Ctrl-C is not for it.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", boot],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             start_new_session=True,
         )
 
@@ -207,11 +242,13 @@ class _Helper:
         except (OSError, ValueError) as error:
             _log.debug("the helper is gone: %s", error)
         self.close()
-        return [helper.REFUSED, f"the helper that optimised them {self._fate()}"]
+        return [helper.REFUSED, f"the helper process {self._fate()}"]
 
     def _fate(self) -> str:
         code = self._process.returncode
-        return f"was ended by signal {-code}" if code and code < 0 else f"exited with {code}"
+        if code and code < 0:
+            return f"was ended by signal {-code}"
+        return f"exited with {code}: {self._last_words.rpartition(chr(10))[2][:200]}"
 
     def close(self) -> None:
         """Let it end, and take notice."""
@@ -221,6 +258,15 @@ class _Helper:
                 with contextlib.suppress(OSError):
                     stream.close()
         self._process.wait()
+        if not self._errors.closed:
+            self._errors.seek(0)
+            self._last_words = self._errors.read().decode(errors="replace").strip()
+            self._errors.close()
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether it ended because a unit is too much for LLVM."""
+        return self._process.returncode in (-signal.SIGXCPU, -signal.SIGABRT)
 
 
 def _processors() -> int:

@@ -1,6 +1,6 @@
 ; memory.grow, fill, copy and init; reset; bounds of memories and tables.
 
-define internal void @check_range(ptr %act, i64 %at, i64 %n, i64 %size, i32 %code) ATTRIBUTES {
+define internal void @check_range(ptr %act, i64 %at, i64 %n, i64 %size, i32 %code) ATTRIBUTES COLD {
   %long = icmp ugt i64 %n, %size
   %room = sub i64 %size, %n
   %far = icmp ugt i64 %at, %room
@@ -15,7 +15,7 @@ inside:
 
 ; memory.grow: the old size in pages, or -1. No call back into Python. The host may grow a memory
 ; while a guest does in another thread: one waits for the other, which makes one system call.
-define i64 @memory_grow(ptr %memory, i64 %pages) ATTRIBUTES {
+define i64 @memory_grow(ptr %memory, i64 %pages) ATTRIBUTES COLD {
 entry:
   %p = &memory.growing(%memory)
   br label %acquire
@@ -29,7 +29,7 @@ locked:
   ret i64 %old
 }
 
-define internal i64 @grow_alone(ptr %memory, i64 %pages) ATTRIBUTES {
+define internal i64 @grow_alone(ptr %memory, i64 %pages) ATTRIBUTES COLD {
   %p.base = &memory.base(%memory)
   %base = load i64, ptr %p.base
   %p.bytes = &memory.bytes(%memory)
@@ -65,7 +65,7 @@ fail:
 ; For Python: takes a memory back to its first bytes, which then read as they were mapped: as zeros,
 ; or as their image. Pages beyond are no longer accessible, so growing gives zeros again. 0, or -1
 ; when the system refuses. Callers know that no guest uses the memory; the host may be growing it.
-define i64 @memory_reset(ptr %memory, i64 %bytes) ATTRIBUTES {
+define i64 @memory_reset(ptr %memory, i64 %bytes) ATTRIBUTES COLD {
 entry:
   %p = &memory.growing(%memory)
   br label %acquire
@@ -99,7 +99,7 @@ end:
   ret i64 %result
 }
 
-define void @memory_fill(ptr %act, ptr %memory, i64 %at, i32 %value, i64 %n) ATTRIBUTES {
+define void @memory_fill(ptr %act, ptr %memory, i64 %at, i32 %value, i64 %n) ATTRIBUTES COLD {
 entry:
   %p.bytes = &memory.bytes(%memory)
   %bytes = load volatile i64, ptr %p.bytes
@@ -126,7 +126,7 @@ out:
 
 ; Copies n bytes in chunks, in the order that an overlap needs, and polls behind each. Copies that
 ; take no longer than a few instructions of the guest do not: there, a signal hits the guest.
-define internal void @move(ptr %act, ptr %to, ptr %from, i64 %n) ATTRIBUTES {
+define internal void @move(ptr %act, ptr %to, ptr %from, i64 %n) ATTRIBUTES COLD {
 entry:
   %small = icmp ule i64 %n, QUICK_BYTES
   br i1 %small, label %at_once, label %chunks
@@ -174,7 +174,7 @@ define void @memory_copy(
 }
 
 define void @memory_init(
-    ptr %act, ptr %memory, i64 %at, ptr %segment, i64 %from, i64 %n) ATTRIBUTES {
+    ptr %act, ptr %memory, i64 %at, ptr %segment, i64 %from, i64 %n) ATTRIBUTES COLD {
   %p.length = &segment.length(%segment)
   %length = load i64, ptr %p.length
   %p.bytes = &memory.bytes(%memory)

@@ -6,7 +6,7 @@
 @stubs_end = dso_local global i64 0
 
 ; The code of the function whose stub was called; traps when Python could not provide it.
-define internal ptr @provide(ptr %context, i64 %stub, i64 %stack) ATTRIBUTES {
+define internal ptr @provide(ptr %context, i64 %stub, i64 %stack) ATTRIBUTES COLD {
   %start = load i64, ptr @stubs_start
   %end = load i64, ptr @stubs_end
   %offset = sub i64 %stub, %start
