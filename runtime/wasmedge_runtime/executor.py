@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import logging
 from typing import Any
 
@@ -228,13 +229,15 @@ def _resolve_imports(store: Store, core: StoreCore, ast: AST) -> Imports:
     if linked is None:
         prepare(wanted.type for wanted in ast.imports if isinstance(wanted.type, FunctionType))
         # In the order of the file: the first one that is not there is the error.
-        linked = LinkedFunctions([], [], [], [])
+        linked = LinkedFunctions(array.array("Q"), [], [], [], [])
         for wanted in ast.imports:
             extern = _find(store, wanted)
             if not isinstance(extern, Function):
                 linked.others.append(wanted)
                 continue
-            linked.records.append(extern.record_in(core))
+            record, keeper = extern.record_in(core)
+            linked.records.append(record)
+            linked.keepers.append(keeper)
             linked.objects.append(extern)
             if extern.carries_references:
                 linked.carriers.append(extern)

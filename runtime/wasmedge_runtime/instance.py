@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import ctypes
 import functools
 import weakref
@@ -30,14 +31,18 @@ Extern = Function | Table | Memory | Global
 _Own = TypeVar("_Own", Table, Global)
 
 _RECORD_BYTES = ctypes.sizeof(FunctionRecord)
+_ACTIVATION = ContextHeader.offset("activation") >> 3
+_COSTS = ContextHeader.offset("costs") >> 3
 
 
 class LinkedFunctions(NamedTuple):
     """The functions that a module imports, found in one Store: the same for each instance, until
     what is registered there changes."""
 
-    records: list[tuple[int, Any]]
-    """Address of the record, and what keeps it alive."""
+    records: array.array[int]
+    """Addresses of their records."""
+    keepers: list[Any]
+    """What keeps the records alive."""
     objects: list[Function]
     carriers: list[Function]
     """Those whose arguments can be references to functions of the importing module."""
@@ -49,16 +54,16 @@ class Imports:
     """The resolved imports of a module, by kind, in the order of the index spaces."""
 
     def __init__(self, linked: LinkedFunctions) -> None:
-        self.functions = linked.records
+        self._linked = linked
+        self.records = linked.records
         self.function_objects = linked.objects
-        self._carriers = linked.carriers
         self.tables: list[Table] = []
         self.memories: list[Memory] = []
         self.globals: list[Global] = []
 
     def keep(self, instance: ModuleInstance) -> None:
         """Let what can hold references to functions of the importing module keep it alive."""
-        for function in self._carriers:
+        for function in self._linked.carriers:
             function.imported_by(instance)
         for table in self.tables:
             table.imported_by(instance)
@@ -153,26 +158,20 @@ class ModuleInstance:
 
     def _fill_context(self) -> None:
         layout, core = self.loaded.layout, self.core
-        self.loaded.fill(self, self.context)
-        # One view for all words: ctypes takes several times as long for each.
-        cells = (ctypes.c_uint64 * (layout.size // 8)).from_address(self.context)
-
-        def put(offset: int, value: int) -> None:
-            cells[offset >> 3] = value
-
-        put(ContextHeader.offset("activation"), core.activation_address)
+        words = self.loaded.fill(self, self.context)
+        words[_ACTIVATION] = core.activation_address
         if self._cost_table is not None:
-            put(ContextHeader.offset("costs"), ctypes.addressof(self._cost_table))
+            words[_COSTS] = ctypes.addressof(self._cost_table)
         for i, memory in enumerate(self.memories):
-            put(layout.memory_record(i), memory.record_address)
-            put(layout.memory_base(i), memory.base)
+            words[layout.memory_record(i) >> 3] = memory.record_address
+            words[layout.memory_base(i) >> 3] = memory.base
         for i, table in enumerate(self.tables):
-            put(layout.table_record(i), table.record_address)
-            put(layout.table_base(i), table.base)
-        for i, (record, _) in enumerate(self._imports.functions):
-            put(layout.imported_function(i), record)
+            words[layout.table_record(i) >> 3] = table.record_address
+            words[layout.table_base(i) >> 3] = table.base
+        at = layout.imported_function(0) >> 3
+        words[at : at + len(self._imports.records)] = self._imports.records
         for i, cell in enumerate(self._imports.globals):
-            put(layout.imported_global(i), cell.address)
+            words[layout.imported_global(i) >> 3] = cell.address
 
     def _put(self, offset: int, value: int) -> None:
         ctypes.c_uint64.from_address(self.context + offset).value = value
@@ -271,7 +270,7 @@ class ModuleInstance:
     def record_address(self, index: int) -> int:
         """Address of the record of a function, by its index in the index space."""
         if index < self._ast.imported_functions:
-            return self._imports.functions[index][0]
+            return self._imports.records[index]
         return self.context + self.loaded.layout.function_record(index)
 
     def record_number(self, index: int) -> int:

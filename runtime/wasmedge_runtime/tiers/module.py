@@ -93,6 +93,7 @@ class CompiledModule:
         }
         self._type_numbers = [type_number(kind) for kind in ast.types]  # held while in use
         self._template = self._make_template(ast)
+        self._words = ctypes.c_uint64 * len(self._template)
         self._stored = {
             number
             for number in range(len(self.calls))
@@ -124,18 +125,18 @@ class CompiledModule:
         self._sources = [known for known in self._sources if known() is not None]
         self._sources.append(weakref.ref(ast))
 
-    def fill(self, instance: ModuleInstance, context: int) -> None:
+    def fill(self, instance: ModuleInstance, context: int) -> memoryview:
         """Write what is the same in all instances into a vmctx, and the owner of each function
-        record; tell the instance from now on which functions get code."""
-        template = self._template
+        record; tell the instance from now on which functions get code. Gives a view of the
+        words."""
         with self._lock:
-            ctypes.memmove(context, template.buffer_info()[0], self.layout.size)
+            ctypes.memmove(context, self._template.buffer_info()[0], self.layout.size)
             self._instances.add(instance)
+        words = memoryview(self._words.from_address(context)).cast("B").cast("Q")
         if self._record_of:
-            words = (ctypes.c_uint64 * len(template)).from_address(context)
-            owners = memoryview(words).cast("B").cast("Q")
-            start = self.layout.records >> 3
-            owners[start + 1 :: _RECORD_WORDS] = array.array("Q", [context]) * len(self._record_of)
+            owners = words[(self.layout.records >> 3) + 1 :: _RECORD_WORDS]
+            owners[:] = array.array("Q", [context]) * len(self._record_of)
+        return words
 
     def symbol_at(self, address: int) -> str | None:
         """Name of the function whose code contains an address, or None."""
@@ -330,7 +331,7 @@ class CompiledModule:
             if record is not None:
                 records[record] = self._template[record] = address
         for instance in instances:
-            words = (ctypes.c_uint64 * len(self._template)).from_address(instance.context)
+            words = self._words.from_address(instance.context)
             for record, address in records.items():
                 words[record] = address
 
