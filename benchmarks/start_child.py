@@ -136,10 +136,11 @@ class Ours:
         return self.executor.instantiate(self.store, self.ast)
 
     def settle(self) -> None:
-        """Wait until all code is optimised.
+        """Wait until helpers have optimised all code."""
+        from wasmedge_runtime import CodeState
 
-        Nothing to wait for: this engine optimises before it instantiates.
-        """
+        while self.instance.code_status.state == CodeState.OPTIMIZING:
+            time.sleep(0.05)
 
 
 class Wasmtime:

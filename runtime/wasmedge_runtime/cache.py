@@ -21,6 +21,7 @@ import logging
 import os
 import platform
 import stat
+import struct
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +34,10 @@ _log = logging.getLogger("wasmedge")
 _MAGIC = b"wasmedge-async cache 1\n"
 _DIGEST_BYTES = 32
 _LARGEST_ENTRY = 1 << 30
+
+_PIECE = b"wasmedge-async piece 1\n"
+_PIECE_HEAD = struct.Struct(f"<{len(_PIECE)}sII{_DIGEST_BYTES}s")
+"""In front of a piece of a journal: mark, number, length, digest."""
 
 
 def folder() -> Path | None:
@@ -101,6 +106,76 @@ def key(*parts: bytes | str | int) -> str:
 
 def load(name: str) -> bytes | None:
     """The entry, or None. Refuses what another user could have written."""
+    data = _read(name)
+    head = len(_MAGIC) + _DIGEST_BYTES
+    if data is None or not data.startswith(_MAGIC) or len(data) < head:
+        return None
+    content = data[head:]
+    if _digest(name, content) != data[len(_MAGIC) : head]:
+        _log.warning("cache entry %s is damaged", name)
+        return None
+    return content
+
+
+class Journal:
+    """An entry that grows: pieces by number, added one at a time and never changed.
+
+    Each piece is written at once to the end of the file, so that several processes can add to it.
+    What a process that was killed left of one is passed over. Gives what was there when it was
+    opened.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._data = _read(name) or b""
+        self._places: dict[int, int] = {}
+        at = self._data.find(_PIECE)
+        while at >= 0:
+            end = at
+            with contextlib.suppress(struct.error):
+                _, number, length, _ = _PIECE_HEAD.unpack_from(self._data, at)
+                if at + _PIECE_HEAD.size + length <= len(self._data):
+                    self._places[number] = at
+                    end = at + _PIECE_HEAD.size + length
+            at = self._data.find(_PIECE, max(end, at + 1))
+
+    def get(self, number: int) -> bytes | None:
+        """A piece, or None when there is none that is sound."""
+        at = self._places.get(number)
+        if at is None:
+            return None
+        _, _, length, digest = _PIECE_HEAD.unpack_from(self._data, at)
+        start = at + _PIECE_HEAD.size
+        content = self._data[start : start + length]
+        if self._digest(number, content) != digest:
+            _log.warning("piece %d of cache entry %s is damaged", number, self._name)
+            return None
+        return content
+
+    def add(self, number: int, content: bytes) -> None:
+        """Write a piece. A failure costs only the next start."""
+        head = _PIECE_HEAD.pack(_PIECE, number, len(content), self._digest(number, content))
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            entries = _writable(self._name)
+            if entries is None:
+                return
+            descriptor = os.open(entries / self._name, flags, 0o600)
+            try:
+                status = os.fstat(descriptor)
+                if _is_private(status) and status.st_size + len(content) < _LARGEST_ENTRY:
+                    os.write(descriptor, head + content)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            _log.info("cannot write to the cache: %s", error)
+
+    def _digest(self, number: int, content: bytes) -> bytes:
+        return _digest(f"{self._name} {number}", content)
+
+
+def _read(name: str) -> bytes | None:
+    """The file of an entry, if it is there and nobody else can have written it."""
     place = folder()
     if place is None:
         return None
@@ -118,19 +193,11 @@ def load(name: str) -> bytes | None:
             if status.st_size > _LARGEST_ENTRY:
                 return None
             with open(descriptor, "rb", closefd=False) as file:
-                data = file.read()
+                return file.read()
         finally:
             os.close(descriptor)
     except OSError:
         return None
-    head = len(_MAGIC) + _DIGEST_BYTES
-    if not data.startswith(_MAGIC) or len(data) < head:
-        return None
-    content = data[head:]
-    if _digest(name, content) != data[len(_MAGIC) : head]:
-        _log.warning("cache entry %s is damaged", name)
-        return None
-    return content
 
 
 def contains(name: str) -> bool:

@@ -60,7 +60,7 @@ def _module(data: bytes, proposals: list[str], variant: list[bool], folder: str)
 
 def _unit(job: _Job, number: int, wait: bool) -> UnitCode | None:
     """A unit, made now or by somebody else; None while another process makes it."""
-    name = unit_name(job.ast.digest, job.variant, Tier.OPTIMIZED, number)
+    name = unit_name(job.ast.digest, job.variant, number)
     found = load_unit(name)
     if found is not None:
         return found

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import array
 import ctypes
+import functools
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,7 +33,16 @@ from ..native.support import support
 from . import optimizer
 from .plan import Plan, Tier
 from .status import CodeState, CodeStatus
-from .unit import UnitCode, compile_unit, load_unit, store_unit, unit_name
+from .unit import (
+    UnitCode,
+    compile_unit,
+    journal_name,
+    load_unit,
+    pack,
+    store_unit,
+    unit_name,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from ..instance import ModuleInstance
@@ -70,6 +81,8 @@ class CompiledModule:
         self._submitted = self._completed = False
         self.calls = [0] * len(self.plan.optimized)
         """Per optimised unit, how many of its functions have been called in the baseline tier."""
+        self.last_needed = 0.0
+        """When a function got baseline code (`time.perf_counter`)."""
         self._first = ast.imported_functions
         self._count = len(ast.bodies)
         self._sources = [weakref.ref(ast)]
@@ -97,8 +110,7 @@ class CompiledModule:
         self._stored = {
             number
             for number in range(len(self.calls))
-            if mode != CompilationMode.BASELINE
-            and cache.contains(self.name(Tier.OPTIMIZED, number))
+            if mode != CompilationMode.BASELINE and cache.contains(self.name(number))
         }
         """Optimised units that are in the cache, so that they need not be made."""
         self._given_up: set[int] = set()
@@ -186,6 +198,7 @@ class CompiledModule:
                     return
                 self.calls[number] += 1
             self._have(Tier.BASELINE, function)
+            self.last_needed = time.perf_counter()
         if self.mode == CompilationMode.TIERED and not self._submitted:
             self._submitted = True
             optimizer.submit(self)
@@ -255,9 +268,14 @@ class CompiledModule:
                 return ast
         raise WasmEdgeError(ErrCode.RuntimeError, "the module of this code is gone")
 
-    def name(self, tier: Tier, number: int) -> str:
-        """The name of a unit's entry in the cache."""
-        return unit_name(self.digest, self.variant, tier, number)
+    def name(self, number: int) -> str:
+        """The name of an optimised unit's entry in the cache."""
+        return unit_name(self.digest, self.variant, number)
+
+    @functools.cached_property
+    def _journal(self) -> cache.Journal:
+        """The baseline units, each by the function that it was made for."""
+        return cache.Journal(journal_name(self.digest, self.variant))
 
     def _has_code(self, function: int) -> bool:
         own = function - self._first
@@ -265,14 +283,17 @@ class CompiledModule:
 
     def _load(self, tier: Tier, number: int) -> bool:
         """Load a unit from the cache; whether it is there."""
-        name = self.name(tier, number)
-        unit = load_unit(name)
+        if tier == Tier.OPTIMIZED:
+            unit = load_unit(self.name(number))
+        else:
+            piece = self._journal.get(number)
+            unit = None if piece is None else unpack(piece)
         if unit is None:
             return False
         try:
             loaded = self._link(tier, number, unit)
         except elf.ObjectError as error:
-            _log.warning("cache entry %s is not usable: %s", name, error)
+            _log.warning("%s unit %d in the cache is not usable: %s", tier.name, number, error)
             return False
         self._swap_in(tier, number, loaded)
         return True
@@ -288,7 +309,10 @@ class CompiledModule:
             functions = range(number, number + 1)
             admit = self.plan.admission(number, self._has_code)
         unit = compile_unit(self.source(), self.variant, self.layout, tier, functions, admit)
-        store_unit(self.name(tier, number), unit)
+        if tier == Tier.OPTIMIZED:
+            store_unit(self.name(number), unit)
+        else:
+            self._journal.add(number, pack(unit))
         self._swap_in(tier, number, self._link(tier, number, unit))
 
     def _link(self, tier: Tier, number: int, unit: UnitCode) -> _LoadedUnit:

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 from .. import cache
 from ..native import elf
 from . import frames, helper
-from .plan import Tier
 from .status import CodeStatus
 from .unit import unpack
 
@@ -43,6 +42,11 @@ _IDLE_SECONDS = 2.0
 
 _MOST_FAILURES = 3
 """Helpers that may die one after another before a module stays as it is."""
+
+_QUIET_SECONDS = 0.1
+_MOST_DELAY_SECONDS = 1.0
+"""Helpers in the background begin when a module has not needed new code for the one time, or after
+the other: a program that starts needs the processors itself. What it compiled is in the cache."""
 
 _BOOT = (
     "import sys; sys.path[:] = {path!r}; "
@@ -63,7 +67,7 @@ class _Job:
             list(module.variant),
             str(cache.folder() or ""),
         ]
-        self._names = [module.name(Tier.OPTIMIZED, n) for n in range(len(module.calls))]
+        self._names = [module.name(n) for n in range(len(module.calls))]
         for number in module.missing():
             if cache.contains(self.given_up_name(number)):
                 module.give_up(number)
@@ -74,6 +78,12 @@ class _Job:
         self.failures = 0
         """Helpers that died, one after another."""
         self.started = time.perf_counter()
+
+    def may_begin(self, module: CompiledModule) -> bool:
+        """Whether the program has had its time to start."""
+        now = time.perf_counter()
+        quiet = now - module.last_needed >= _QUIET_SECONDS
+        return quiet or now - self.started >= _MOST_DELAY_SECONDS
 
     def given_up_name(self, number: int) -> str:
         """The cache entry that says that a unit is too much for LLVM."""
@@ -146,7 +156,9 @@ class Team:
                 if task is not None:
                     task[0].at_work += 1
                     return task
-                if not self._changed.wait(_IDLE_SECONDS if self._background else 0.0):
+                if self._jobs and self._background:
+                    self._changed.wait(_QUIET_SECONDS)
+                elif not self._changed.wait(_IDLE_SECONDS if self._background else 0.0):
                     self._threads -= 1
                     return None
 
@@ -155,7 +167,7 @@ class Team:
             module = job.module()
             if module is None:
                 self._jobs.remove(job)
-            elif job.todo:
+            elif job.todo and (not self._background or job.may_begin(module)):
                 # What the program calls most comes first.
                 number = max(job.todo, key=module.calls.__getitem__)
                 job.todo.remove(number)

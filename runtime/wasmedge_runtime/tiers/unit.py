@@ -35,11 +35,14 @@ class UnitCode(NamedTuple):
     """Per function, when gas is measured: see `UnitTranslator.runs`."""
 
 
-def unit_name(digest: bytes, variant: Variant, tier: Tier, number: int) -> str:
-    """The name of a unit's entry in the cache: `number` is that of an optimised unit, or the
-    function for which a baseline unit is made."""
-    level = _LEVEL[tier]
-    return cache.key("unit", cache.machine(), tier, level, number, *map(int, variant), digest)
+def unit_name(digest: bytes, variant: Variant, number: int) -> str:
+    """The name of an optimised unit's entry in the cache."""
+    return cache.key("optimized", cache.machine(), number, *map(int, variant), digest)
+
+
+def journal_name(digest: bytes, variant: Variant) -> str:
+    """The name of the journal of a module's baseline units."""
+    return cache.key("baseline", cache.machine(), *map(int, variant), digest)
 
 
 def compile_unit(
