@@ -33,6 +33,7 @@ from wasmedge_runtime.errors import (
 )
 from wasmedge_runtime.log import set_log_debug_level, set_log_error_level
 from wasmedge_runtime.state import VMState
+from wasmedge_runtime.tiers.status import CodeState, CodeStatus
 from wasmedge_runtime.types import FunctionType, ValType
 from wasmedge_runtime.values import I32, I64, V128
 from wasmedge_runtime.version import (
@@ -49,6 +50,8 @@ __all__ = [
     "V128",
     "VM",
     "CallTimeout",
+    "CodeState",
+    "CodeStatus",
     "CompilationMode",
     "CompilerOptimizationLevel",
     "CompilerOutputFormat",
