@@ -80,7 +80,7 @@ def main(data: int, control: socket.socket, page: int | None) -> None:
 
 
 class _FreshVM(VM):
-    """A VM that runs every call on an instance that no call has used."""
+    """A VM that runs every call on an instance that is as no call had used it."""
 
     def __init__(self, config: Configure) -> None:
         super().__init__(config)
@@ -104,8 +104,9 @@ class _FreshVM(VM):
         self._used = False
 
     def execute(self, function: str, *args: Any) -> list[Any]:
-        if self._used and self._keeps_state:
-            self.instantiate()
+        instance = self.store.anonymous
+        if self._used and self._keeps_state and instance is not None:
+            instance.reset()
         self._used = True
         return super().execute(function, *args)
 
