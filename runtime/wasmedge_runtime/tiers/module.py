@@ -25,7 +25,7 @@ from ..errors import ErrCode, WasmEdgeError
 from ..module import AST
 from ..native import elf
 from ..native.code import CodeRegion, LoadedCode
-from ..native.layout import ContextHeader, FunctionRecord, ModuleHeader
+from ..native.layout import Activation, ContextHeader, FunctionRecord, ModuleHeader
 from ..native.stubs import stub_addresses
 from ..native.support import support
 from . import optimizer
@@ -44,7 +44,10 @@ _COMPILER_STACK_BYTES = 16 << 20
 
 _RECORD_WORDS = ctypes.sizeof(FunctionRecord) // 8
 
-_Provide = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+_Provide = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_int64, ctypes.c_uint64)
+"""The room on the stack is signed: guest code looks at the limit only when it has passed it."""
+
+_stack_size_lock = threading.RLock()  # a signal handler may come here while its thread is here
 
 
 class _LoadedUnit(NamedTuple):
@@ -292,9 +295,12 @@ class CompiledModule:
         self._swap_in(tier, number, self._link(tier, number, unit))
 
     def _link(self, tier: Tier, number: int, unit: UnitCode) -> _LoadedUnit:
-        expected = self.plan.optimized[number] if tier == Tier.OPTIMIZED else unit.functions
         own = range(self._first, self._first + self._count)
-        if list(expected) != unit.functions or not all(index in own for index in unit.functions):
+        if tier == Tier.OPTIMIZED:
+            fits = unit.functions == list(self.plan.optimized[number])
+        else:
+            fits = unit.functions[:1] == [number] and all(i in own for i in unit.functions)
+        if not fits:
             raise elf.ObjectError("it has other functions")
         if self.variant.gas:
             if len(unit.runs) != len(unit.functions):
@@ -312,7 +318,9 @@ class CompiledModule:
     def _swap_in(self, tier: Tier, number: int, unit: _LoadedUnit) -> None:
         """Make the functions of a unit run its code; those of a baseline unit only if they have
         none."""
-        self._units[tier, number] = unit
+        # A unit is never replaced, there may be calls in it: two threads may have had it made, or a
+        # signal handler while its thread compiled it.
+        unit = self._units.setdefault((tier, number), unit)
         addresses = unit.addresses
         if tier == Tier.BASELINE:
             addresses = {
@@ -348,6 +356,7 @@ def _provider(reference: weakref.ref[CompiledModule]) -> Callable[[int, int, int
                 module.provide(own)
             else:
                 _on_a_fresh_stack(module, own)
+            Activation.from_address(activation).provided = 0
         except BaseException as error:
             keep_failure(activation, error)
 
@@ -364,12 +373,13 @@ def _on_a_fresh_stack(module: CompiledModule, own: int) -> None:
         except BaseException as error:
             failures.append(error)
 
-    before = threading.stack_size(_COMPILER_STACK_BYTES)
-    try:
-        thread = threading.Thread(target=run, name="wasmedge-compiler")
-        thread.start()
-    finally:
-        threading.stack_size(before)
+    thread = threading.Thread(target=run, name="wasmedge-compiler")
+    with _stack_size_lock:  # the size is that of all threads that begin meanwhile
+        before = threading.stack_size(_COMPILER_STACK_BYTES)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(before)
     thread.join()
     if failures:
         raise failures[0]
