@@ -124,7 +124,10 @@ class Team:
         while (task := self._next()) is not None:
             job, number, wait = task
             try:
-                if process is None or not process.alive:
+                if process is not None and not process.alive:
+                    process.close()  # ended while it had nothing to do
+                    process = None
+                if process is None:
                     process = _Helper(self._background)
                 answer = process.ask(job, number, wait)
             except OSError as error:
@@ -140,15 +143,18 @@ class Team:
     def _next(self) -> tuple[_Job, int, bool] | None:
         """What to do next, of which module, and whether to wait for another process that does it;
         None when there has been nothing for a while."""
+        leaving = False
         with self._changed:
             while True:
                 task = self._choose()
                 if task is not None:
                     task[0].at_work += 1
                     return task
-                if not self._changed.wait(_IDLE_SECONDS if self._background else 0.0):
+                if leaving:
                     self._threads -= 1
                     return None
+                # Work that comes when the time is just up counts on this thread: it looks again.
+                leaving = not self._changed.wait(_IDLE_SECONDS if self._background else 0.0)
 
     def _choose(self) -> tuple[_Job, int, bool] | None:
         for job in list(self._jobs):
@@ -216,7 +222,6 @@ class _Helper:
         self._job: _Job | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
         self._last_words = ""
-        self.alive = True
         # A session of its own: Ctrl-C is not for it.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", boot],
@@ -225,6 +230,11 @@ class _Helper:
             stderr=self._errors,
             start_new_session=True,
         )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
 
     def ask(self, job: _Job, number: int, wait: bool) -> list[Any]:
         """The helper's answer, or [REFUSED, reason]."""
@@ -252,7 +262,6 @@ class _Helper:
 
     def close(self) -> None:
         """Let it end, and take notice."""
-        self.alive = False
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
