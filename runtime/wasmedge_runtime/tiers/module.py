@@ -31,7 +31,7 @@ from ..native.support import support
 from . import optimizer
 from .plan import Plan, Tier
 from .status import CodeState, CodeStatus
-from .unit import UnitCode, compile_unit, load_unit, store_unit, unit_name
+from .unit import UnitCode, compile_unit, given_up_name, load_unit, store_unit, unit_name
 
 if TYPE_CHECKING:
     from ..instance import ModuleInstance
@@ -243,12 +243,15 @@ class CompiledModule:
     def missing(self) -> list[int]:
         """The optimised units that are neither loaded nor in the cache, and may be made."""
         with self._lock:
-            there = self._stored | self._given_up
-            return [
+            there = self._stored | {n for tier, n in self._units if tier == Tier.OPTIMIZED}
+            missing = set(range(len(self.calls))) - there - self._given_up
+            # What ended a helper would end this process as well.
+            self._given_up |= {
                 number
-                for number in range(len(self.calls))
-                if number not in there and (Tier.OPTIMIZED, number) not in self._units
-            ]
+                for number in missing
+                if cache.contains(given_up_name(self.name(Tier.OPTIMIZED, number)))
+            }
+            return sorted(missing - self._given_up)
 
     def source(self) -> AST:
         """A module that is alive: every instance holds one."""

@@ -26,7 +26,7 @@ from ..native import elf
 from . import frames, helper
 from .plan import Tier
 from .status import CodeStatus
-from .unit import unpack
+from .unit import given_up_name, unpack
 
 if TYPE_CHECKING:
     from .module import CompiledModule
@@ -64,9 +64,6 @@ class _Job:
             str(cache.folder() or ""),
         ]
         self._names = [module.name(Tier.OPTIMIZED, n) for n in range(len(module.calls))]
-        for number in module.missing():
-            if cache.contains(self.given_up_name(number)):
-                module.give_up(number)
         self.todo = module.missing()
         self.elsewhere: list[int] = []
         """Units that other processes are making."""
@@ -75,9 +72,9 @@ class _Job:
         """Helpers that died, one after another."""
         self.started = time.perf_counter()
 
-    def given_up_name(self, number: int) -> str:
-        """The cache entry that says that a unit is too much for LLVM."""
-        return cache.key("given up", self._names[number])
+    def remember_given_up(self, number: int) -> None:
+        """Let no process try a unit again that is too much for LLVM."""
+        cache.store(given_up_name(self._names[number]), b"")
 
     @property
     def finished(self) -> bool:
@@ -134,7 +131,7 @@ class Team:
                 answer = [helper.REFUSED, f"no helper process can be started: {error}"]
             alive = process is not None and process.alive
             if process is not None and process.has_given_up:
-                cache.store(job.given_up_name(number), b"")
+                job.remember_given_up(number)
             self._take(job, number, answer, alive)
             del job, task  # and with it the bytes of the module
         if process is not None:
@@ -222,14 +219,18 @@ class _Helper:
         self._job: _Job | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
         self._last_words = ""
-        # A session of its own: Ctrl-C is not for it.
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", boot],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            start_new_session=True,
-        )
+        try:
+            # A session of its own: Ctrl-C is not for it.
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", boot],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._errors.close()
+            raise
 
     @property
     def alive(self) -> bool:

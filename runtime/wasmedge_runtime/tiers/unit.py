@@ -42,6 +42,11 @@ def unit_name(digest: bytes, variant: Variant, tier: Tier, number: int) -> str:
     return cache.key("unit", cache.machine(), tier, level, number, *map(int, variant), digest)
 
 
+def given_up_name(unit: str) -> str:
+    """The name of the cache entry that says that a unit is too much for LLVM."""
+    return cache.key("given up", unit)
+
+
 def compile_unit(
     ast: AST,
     variant: Variant,
