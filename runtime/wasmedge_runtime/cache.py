@@ -2,8 +2,9 @@
 
 One file per entry in the user's cache folder (`platformdirs`), named by the SHA-256 of everything
 that decides what the code is. Entries are written beside their place and renamed, so that readers
-see whole files or none; a digest guards against damage. A damaged, foreign or unreadable entry is a
-miss, never an error. `WASMEDGE_CACHE_DIR` names another folder; empty, it switches the cache off.
+see whole files or none; only a `Journal` grows, by pieces. A digest guards against damage. A
+damaged, foreign or unreadable entry is a miss, never an error. `WASMEDGE_CACHE_DIR` names another
+folder; empty, it switches the cache off.
 
 The entries are native code, which nothing sandboxes: the folder must belong to this user and be
 closed to others, and so must each entry.
