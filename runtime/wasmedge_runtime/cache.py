@@ -41,6 +41,11 @@ _PIECE = b"wasmedge-async piece 1\n"
 _PIECE_HEAD = struct.Struct(f"<{len(_PIECE)}sII{_DIGEST_BYTES}s")
 """In front of a piece of a journal: mark, number, length, digest."""
 
+_MOST_BYTES = 2 << 30
+"""Beyond this, the cache is trimmed to the half."""
+
+_DAY = 86_400.0
+
 _PATIENCE_SECONDS = 1.0
 _POLL_SECONDS = 0.001
 """How long, and how often, to look whether another process has made a piece."""
@@ -60,7 +65,8 @@ def engine_fingerprint() -> str:
     install keeps its version while they change."""
     digest = hashlib.sha256()
     package = Path(__file__).parent
-    sources = [package / "opcodes.py", package / "errors.py"]
+    names = ("errors", "features", "limits", "module", "opcodes", "types", "validator")
+    sources = [package / f"{name}.py" for name in names]
     for name in ("binary", "codegen", "native", "tiers", "validate"):
         sources += sorted((package / name).glob("*.py"))
     for source in sources:
@@ -142,13 +148,19 @@ class Journal:
         at = self._places.get(number)
         if at is None:
             return None
-        _, _, length, digest = _PIECE_HEAD.unpack_from(self._data, at)
-        start = at + _PIECE_HEAD.size
-        content = self._data[start : start + length]
-        if self._digest(number, content) != digest:
+        if not self._is_sound(at):
             _log.warning("piece %d of cache entry %s is damaged", number, self._name)
             return None
-        return content
+        return self._content(at)
+
+    def _content(self, at: int) -> bytes:
+        _, _, length, _ = _PIECE_HEAD.unpack_from(self._data, at)
+        start = at + _PIECE_HEAD.size
+        return self._data[start : start + length]
+
+    def _is_sound(self, at: int) -> bool:
+        _, number, _, digest = _PIECE_HEAD.unpack_from(self._data, at)
+        return bool(self._digest(number, self._content(at)) == digest)
 
     @contextlib.contextmanager
     def claim(self, number: int) -> Iterator[Callable[[bytes], None]]:
@@ -184,14 +196,7 @@ class Journal:
 
     def _wait_for(self, descriptor: int, number: int) -> None:
         """Lock the byte of a piece (as if each had one), and see what others have added."""
-        patience = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            with contextlib.suppress(BlockingIOError, PermissionError):
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
-                break
-            if time.monotonic() > patience:
-                break  # a stopped process, perhaps; then the work is done twice
-            time.sleep(_POLL_SECONDS)
+        _lock(descriptor, number, _PATIENCE_SECONDS)
         size = os.fstat(descriptor).st_size
         if len(self._data) < size <= _LARGEST_ENTRY:
             self._data += os.pread(descriptor, size - len(self._data), len(self._data))
@@ -212,7 +217,8 @@ class Journal:
         while at >= 0 and len(data) - at >= _PIECE_HEAD.size:
             _, number, length, _ = _PIECE_HEAD.unpack_from(data, at)
             end = at + _PIECE_HEAD.size + length
-            if end == len(data) or data.startswith(_PIECE, end):
+            followed = end == len(data) or data.startswith(_PIECE, end)
+            if followed or (end < len(data) and self._is_sound(at)):
                 self._places[number] = at
                 self._scanned = end
             else:  # cut short, or not yet complete
@@ -241,6 +247,9 @@ def _read(name: str) -> bytes | None:
                 return None
             if status.st_size > _LARGEST_ENTRY:
                 return None
+            if time.time() - status.st_mtime > _DAY:
+                with contextlib.suppress(OSError):
+                    os.utime(descriptor)  # what is used is not what `trim` removes
             with open(descriptor, "rb", closefd=False) as file:
                 return file.read()
         finally:
@@ -256,42 +265,85 @@ def contains(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def claim(name: str, wait: bool) -> Iterator[bool]:
+def claim(name: str, patience: float) -> Iterator[bool]:
     """Be the only process that makes an entry; gives False when another one does.
 
-    With `wait`, waits for that one instead: then the entry should be there. The system takes the
-    claim back from a process that dies. Without a cache that can be written, everybody may.
+    Waits for that one as many seconds as `patience` says; afterwards the entry should be there. The
+    system takes the claim back from a process that dies. Without a cache that can be written,
+    everybody may.
     """
     descriptor = -1
+    claimed = True
     try:
-        descriptor = _lock_file(name, wait)
-    except BlockingIOError:
-        yield False
-        return
+        entries = _writable(name)
+        if entries is not None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(entries / ".lock", flags, 0o600)
+            # One byte of the file for each entry of the folder, as good as: by a part of its name.
+            claimed = _lock(descriptor, int(name[2:14], 16), patience)
     except OSError as error:
         _log.info("cannot claim a cache entry: %s", error)
     try:
-        yield True
+        yield claimed
     finally:
         if descriptor >= 0:
             os.close(descriptor)
 
 
-def _lock_file(name: str, wait: bool) -> int:
-    """A descriptor that holds the lock of an entry, or -1 without a cache."""
-    entries = _writable(name)
-    if entries is None:
+def _lock(descriptor: int, start: int, patience: float) -> bool:
+    """Lock one byte of a file against other processes; False when that takes too long, because a
+    process was stopped, perhaps."""
+    end = time.monotonic() + patience
+    while True:
+        with contextlib.suppress(BlockingIOError, PermissionError):
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, start)
+            return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_POLL_SECONDS)
+
+
+def take_slot(count: int) -> int | None:
+    """One of `count` slots that all processes of this user share: a descriptor to close afterwards,
+    -1 when there is no cache to share, None when all are taken."""
+    place = folder()
+    if place is None:
         return -1
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(entries / ".lock", flags, 0o600)
     try:
-        # One byte of the file for each entry of the folder, as good as: by a part of its name.
-        start = int(name[2:14], 16)
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, start)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+        for number in range(count):
+            descriptor = os.open(place / f".slot-{number}", flags, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+    except OSError:
+        return -1
+    return None
+
+
+def trim() -> None:
+    """Remove what was not used for longest, when the cache has become too large."""
+    place = folder()
+    if place is None:
+        return
+    found = []
+    with contextlib.suppress(OSError):
+        for path in place.glob("??/*"):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+    size = sum(entry[1] for entry in found)
+    if size <= _MOST_BYTES:
+        return
+    for _, entry_size, path in sorted(found):
+        with contextlib.suppress(OSError):
+            path.unlink()
+            size -= entry_size
+        if size <= _MOST_BYTES // 2:
+            break
+    _log.info("the cache was trimmed to %d bytes", size)
 
 
 def _writable(name: str) -> Path | None:

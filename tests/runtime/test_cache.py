@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,30 @@ def test_what_changes_code_changes_the_entry(folder: Path) -> None:
             assert engine.call("variants") == [4]
             found.add(len(entries(folder)))
     assert len(found) == 4
+
+
+def test_a_cache_that_is_too_large_loses_what_was_not_used_for_longest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{number:02x}" + "0" * 62 for number in range(10)]
+    for age, name in enumerate(reversed(names)):
+        cache.store(name, bytes(1000))
+        long_ago = time.time() - 1e6 - 1000 * age
+        os.utime(folder / name[:2] / name, (long_ago, long_ago))
+    assert cache.load(names[0]) is not None  # used just now
+    monkeypatch.setattr(cache, "_MOST_BYTES", 20_000)
+    cache.trim()
+    assert all(cache.contains(name) for name in names)
+    monkeypatch.setattr(cache, "_MOST_BYTES", 8_000)
+    cache.trim()
+    assert [cache.contains(name) for name in names] == [True] + [False] * 7 + [True] * 2
+
+
+def test_slots_are_shared_by_all_processes(folder: Path) -> None:
+    cache.store("ab" + "0" * 62, b"")  # makes the folder
+    mine = cache.take_slot(2)
+    script = "from wasmedge_runtime import cache; a = cache.take_slot(2); print(cache.take_slot(2))"
+    assert output_of(script) == "None"
+    assert mine is not None
+    os.close(mine)
+    assert output_of(script) != "None"

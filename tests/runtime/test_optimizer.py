@@ -387,7 +387,7 @@ def test_the_answers_of_a_helper(folder: Path) -> None:
     with Helper() as process:
         assert process.ask(helper.UNIT, 0, False) == [helper.REFUSED, "no module"]
         process.say(*request)
-        with cache.claim(code.name(0), False) as mine:
+        with cache.claim(code.name(0), 0) as mine:
             assert mine
             assert process.ask(helper.UNIT, 0, False) == [helper.BUSY]
             process.say(helper.UNIT, 0, True)  # waits for this process

@@ -35,6 +35,9 @@ DONE, BUSY, REFUSED = 0, 1, 2
 _CPU_SECONDS = 120
 """What a unit may take; LLVM has no limit of its own."""
 
+_PATIENCE_SECONDS = 2.0 * _CPU_SECONDS
+"""How long another process may take for a unit before this one makes it as well."""
+
 _ADDRESS_SPACE = 2 << 30
 
 
@@ -64,8 +67,8 @@ def _unit(job: _Job, number: int, wait: bool) -> UnitCode | None:
     found = load_unit(name)
     if found is not None:
         return found
-    with cache.claim(name, wait) as claimed:
-        if not claimed:
+    with cache.claim(name, _PATIENCE_SECONDS if wait else 0) as claimed:
+        if not claimed and not wait:
             return None
         found = load_unit(name)
         if found is None:
@@ -116,4 +119,5 @@ def main(background: bool) -> None:
             try:
                 frames.write(answers, _answer(job, request))
             except BrokenPipeError:
-                return
+                break
+    cache.trim()

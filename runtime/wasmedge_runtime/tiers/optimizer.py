@@ -39,6 +39,9 @@ _MOST_HELPERS = 4
 _IDLE_SECONDS = 2.0
 """How long a helper in the background waits for more work: another module often follows."""
 
+_SLOT_SECONDS = 0.5
+"""How often to look whether other programs have helpers to spare."""
+
 _MOST_FAILURES = 3
 """Helpers that may die one after another before a module stays as it is."""
 
@@ -133,6 +136,31 @@ class Team:
 
     def _serve(self) -> None:
         """The life of a thread: hand work to a helper, and take what it made."""
+        slot = self._wait_for_slot()
+        if slot is None:
+            return
+        try:
+            self._work()
+        finally:
+            if slot >= 0:
+                os.close(slot)
+
+    def _wait_for_slot(self) -> int | None:
+        """In the background, all programs of a user together have no more helpers than one may
+        have: a pool's workers start at the same moment. None when the work is done before."""
+        if not self._background:
+            return -1
+        while True:
+            slot = cache.take_slot(min(_processors(), _MOST_HELPERS))
+            if slot is not None:
+                return slot
+            with self._changed:
+                self._changed.wait(_SLOT_SECONDS)
+                if not self._jobs:
+                    self._threads -= 1
+                    return None
+
+    def _work(self) -> None:
         process = None
         while (task := self._next()) is not None:
             job, number, wait = task
@@ -205,7 +233,8 @@ class Team:
                 job.elsewhere.append(number)
             job.failures = 0 if alive else job.failures + 1
             if job.failures >= _MOST_FAILURES:
-                job.todo.clear()
+                while job.todo and module is not None:
+                    module.give_up(job.todo.pop())
             if job.finished and job in self._jobs:
                 self._jobs.remove(job)
                 if module is not None:
@@ -232,8 +261,8 @@ class _Helper:
     """One helper process."""
 
     def __init__(self, background: bool) -> None:
-        if not sys.executable:
-            raise OSError("sys.executable does not name the interpreter")
+        if not sys.executable or getattr(sys, "frozen", False):
+            raise OSError("sys.executable does not name a Python interpreter")
         boot = _BOOT.format(
             path=[os.path.abspath(entry) for entry in sys.path], background=background
         )
