@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Configure, HostRegistration
@@ -18,6 +18,9 @@ from wasmedge_runtime.statistics import Statistics
 from wasmedge_runtime.store import Store
 from wasmedge_runtime.types import FunctionType
 from wasmedge_runtime.validator import Validator
+
+if TYPE_CHECKING:
+    from wasmedge_runtime.wasi import WasiImportObject
 
 __all__ = ["VM", "VMState"]
 
@@ -66,6 +69,9 @@ class VM(Closable):
             store = Store()
             store._borrowed = True
         self._store = store
+        self._hosts = _host_modules(config)
+        for host in self._hosts.values():
+            self._executor.register_import(store, host)
         self._module: AST | None = None
         self._state = VMState.INITED
 
@@ -283,12 +289,13 @@ class VM(Closable):
     def get_import_object(self, registration: HostRegistration) -> ImportObject | None:
         """Return the host module that the configuration registered, None when it registered none.
 
-        The engine has no host modules yet, so that there is none whatever the configuration says.
+        `HostRegistration.WASI` gives a `WasiImportObject`, which sees nothing but the standard
+        streams until its `init_wasi` is called. The others are not supported yet.
         """
         self._check_open()
         if not isinstance(registration, HostRegistration):
             raise TypeError(f"expected a HostRegistration, not {registration!r}")
-        return None
+        return self._hosts.get(registration)
 
     def get_statistics(self) -> Statistics:
         """Return the statistics of all calls in this VM, as far as the configuration asks."""
@@ -299,17 +306,23 @@ class VM(Closable):
 
     def cleanup(self) -> None:
         """Go back to INITED: the loaded module, all instances of the store, registered names, and
-        the counters of the statistics are gone. The cost table and limit stay."""
+        the counters of the statistics are gone. Host modules of the configuration, the cost table
+        and the cost limit stay."""
         self._check_open()
         self._store.clear_anonymous()
+        hosts = {host.name for host in self._hosts.values()}
         for name in self._store.list_module():
-            self._store.unregister(name)
+            if name not in hosts:
+                self._store.unregister(name)
         self._module = None
         self._statistics.clear()
         self._state = VMState.INITED
 
     def _release(self) -> None:
         self._module = None
+        for host in self._hosts.values():
+            host._borrowed = False
+            host.close()
         if self._owns_store:
             self._store._borrowed = False
             self._store.close()
@@ -329,3 +342,14 @@ class VM(Closable):
         """The module must be instantiated again: its instance was replaced, or names are new."""
         if self._state is VMState.INSTANTIATED:
             self._state = VMState.VALIDATED
+
+
+def _host_modules(config: Configure) -> dict[HostRegistration, WasiImportObject]:
+    """The host modules that a configuration asks for."""
+    hosts = {}
+    if HostRegistration.WASI in config:
+        from wasmedge_runtime.wasi import WasiImportObject
+
+        hosts[HostRegistration.WASI] = WasiImportObject()
+        hosts[HostRegistration.WASI].lend()
+    return hosts
