@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         get_version_patch,
     )
     from wasmedge_runtime.vm import VM
+    from wasmedge_runtime.wasi import WasiImportObject
 
 __all__ = [
     "AST",
@@ -115,6 +116,7 @@ __all__ = [
     "ValType",
     "ValidationError",
     "Validator",
+    "WasiImportObject",
     "WasmEdgeError",
     "__version__",
     "get_version",
@@ -170,6 +172,7 @@ _HOMES = {
     "ValType": "types",
     "ValidationError": "errors",
     "Validator": "validator",
+    "WasiImportObject": "wasi",
     "WasmEdgeError": "errors",
     "__version__": "version",
     "get_version": "version",

@@ -247,6 +247,8 @@ def _resolve_imports(store: Store, core: StoreCore, ast: AST) -> Imports:
                 ErrCode.UnknownImport,
                 f"unknown import: module {wanted.module!r} does not export {wanted.name!r}",
             )
+        if isinstance(extern, Function):
+            extern = extern.for_type(wanted.type)
         _check_type(wanted, extern)
         if isinstance(extern, Function):
             imports.functions.append(extern.record_in(core))

@@ -159,6 +159,8 @@ class VM(Closable):
         self._validator.validate(ast)
         self._executor.instantiate(self._store, ast)
         self._instantiated_is_stale()
+        if self._hosts:
+            self._begin(function)
         return self._executor.invoke(self._store, function, *args)
 
     # Step by step.
@@ -231,6 +233,8 @@ class VM(Closable):
             HostFunctionError: a host function raised.
         """
         self._needs(VMState.INSTANTIATED, "execute")
+        if self._hosts:
+            self._begin(function)
         return self._executor.invoke(self._store, function, *args)
 
     def execute_registered(self, module: str, function: str, *args: Any) -> list[Any]:
@@ -240,6 +244,12 @@ class VM(Closable):
         """
         self._check_open()
         return self._executor.invoke_registered(self._store, module, function, *args)
+
+    def _begin(self, function: str) -> None:
+        """A program that is started again has not ended yet, and one that returns has ended well."""
+        if function == "_start":
+            for host in self._hosts.values():
+                host.begin()
 
     def interrupt(self) -> None:
         """Stop the call that runs in this VM, from another thread.

@@ -54,7 +54,8 @@ def wait(
         stop: whether to give up; asked before waiting, and when `wake` was called.
 
     Returns:
-        What is ready, as `select.poll` gives it; [] when the time is over; None when `stop` said so.
+        What is ready, as `select.poll` gives it; [] when the time is over; None when `stop` says
+        so.
     """
     poll = select.poll()
     for descriptor, events in wanted.items():

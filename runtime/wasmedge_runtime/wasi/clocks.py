@@ -32,7 +32,5 @@ def clock_res_get(wasi: Wasi, memory: memoryview, clock: int, resolution: int) -
     U64.pack_into(memory, resolution, max(round(time.clock_getres(clock_of(clock)) * 1e9), 1))
 
 
-def clock_time_get(
-    wasi: Wasi, memory: memoryview, clock: int, precision: int, result: int
-) -> None:
+def clock_time_get(wasi: Wasi, memory: memoryview, clock: int, precision: int, result: int) -> None:
     U64.pack_into(memory, result, time.clock_gettime_ns(clock_of(clock)))

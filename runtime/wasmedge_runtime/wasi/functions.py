@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..types import FunctionType, ValType
-from . import clocks, directory, files, metadata, paths, poll, process
+from . import clocks, directory, files, metadata, paths, poll, process, resolver, sockets
 from .abi import Errno, WasiError, errno_of
 
 if TYPE_CHECKING:
@@ -84,7 +84,28 @@ FUNCTIONS = (
     Row("proc_raise", "i", process.proc_raise),
     Row("random_get", "ii", process.random_get),
     Row("sched_yield", "", process.sched_yield),
+    Row("sock_accept", "iii", sockets.sock_accept),
+    Row("sock_accept", "ii", sockets.sock_accept_v1),
+    Row("sock_bind", "iii", sockets.sock_bind),
+    Row("sock_connect", "iii", sockets.sock_connect),
+    Row("sock_getaddrinfo", "iiiiiiii", resolver.sock_getaddrinfo),
+    Row("sock_getlocaladdr", "iii", sockets.sock_getlocaladdr),
+    Row("sock_getlocaladdr", "iiii", sockets.sock_getlocaladdr_v1),
+    Row("sock_getpeeraddr", "iii", sockets.sock_getpeeraddr),
+    Row("sock_getpeeraddr", "iiii", sockets.sock_getpeeraddr_v1),
+    Row("sock_getsockopt", "iiiii", sockets.sock_getsockopt),
+    Row("sock_listen", "ii", sockets.sock_listen),
+    Row("sock_open", "iii", sockets.sock_open),
+    Row("sock_recv", "iiiiii", sockets.sock_recv),
+    Row("sock_recv_from", "iiiiiiii", sockets.sock_recv_from),
+    Row("sock_recv_from", "iiiiiii", sockets.sock_recv_from_v1),
+    Row("sock_send", "iiiii", sockets.sock_send),
+    Row("sock_send_to", "iiiiiii", sockets.sock_send_to),
+    Row("sock_setsockopt", "iiiii", sockets.sock_setsockopt),
+    Row("sock_shutdown", "ii", sockets.sock_shutdown),
 )
+"""A name that stands here twice has two types: a module gets the function of the type that it asks
+for, and the first one is what others see."""
 
 _NO_MEMORY = memoryview(b"")
 
@@ -109,9 +130,11 @@ def _failed(error: Exception) -> int:
 
 
 def make_body(row: Row) -> Callable[..., int | None]:
-    """The body of the host function of a row, made for its parameters: `body(wasi, memory, ...)`."""
+    """The body of a row's host function, made for its parameters: `body(wasi, memory, ...)`."""
     names = [f"a{i}" for i in range(len(row.parameters))]
-    values = [f"{name}{_AS_UNSIGNED[kind]}" for name, kind in zip(names, row.parameters)]
+    values = [
+        f"{name}{_AS_UNSIGNED[kind]}" for name, kind in zip(names, row.parameters, strict=True)
+    ]
     source = (
         f"def {row.name}({', '.join(['wasi', 'memory', *names])}):\n"
         "    try:\n"

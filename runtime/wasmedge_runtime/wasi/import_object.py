@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import attrgetter
 from typing import TypeAlias
 
 from ..function import Function
@@ -65,12 +67,14 @@ class WasiImportObject(ImportObject):
         allow_sockets: Iterable[str] = (),
     ) -> None:
         super().__init__(MODULE_NAME)
-        self._wasi = Wasi((), (), DescriptorTable(), AllowList(()))
-        self.init_wasi(
-            args, envs, preopens, stdin, stdout, stderr, allow_sockets=allow_sockets
-        )
-        for row in FUNCTIONS:
-            self.add_function(row.name, Function(row.function_type, make_body(row), self._wasi))
+        self._wasi = Wasi()
+        self.init_wasi(args, envs, preopens, stdin, stdout, stderr, allow_sockets=allow_sockets)
+        for name, rows in groupby(FUNCTIONS, attrgetter("name")):
+            first, *others = (
+                Function(row.function_type, make_body(row), self._wasi) for row in rows
+            )
+            first.overloads = tuple(others)
+            self.add_function(name, first)
 
     def init_wasi(
         self,
@@ -96,14 +100,16 @@ class WasiImportObject(ImportObject):
                 table.put(number, opened)
         for number, (guest, host, readonly) in enumerate(_preopens(preopens), 3):
             table.put(number, _open_folder(guest, host, readonly))
-        self._wasi.__init__(  # type: ignore[misc]  # the functions hold this object
-            _arguments(args), _environment(envs), table, AllowList(allow_sockets)
-        )
+        self._wasi.start(_arguments(args), _environment(envs), table, AllowList(allow_sockets))
 
     def wasi_get_exit_code(self) -> int:
         """What the program gave to `proc_exit`, 0 when it did not end that way; unsigned."""
         self._check_open()
         return self._wasi.exit_code
+
+    def begin(self) -> None:
+        """Forget the exit code of an earlier run: `_start` is about to be called."""
+        self._wasi.exit_code = 0
 
     def _release(self) -> None:
         self._wasi.table = DescriptorTable()

@@ -97,7 +97,8 @@ def _open_flags(oflags: int, rights: int, fdflags: int) -> int:
     if oflags & abi.OFLAGS_DIRECTORY:
         if oflags & abi.OFLAGS_CREAT:
             raise WasiError(Errno.INVAL)
-        # Rights to write are for what is opened beneath it.
+        if writing:
+            raise WasiError(Errno.ISDIR)
         return flags | os.O_DIRECTORY | os.O_RDONLY
     if oflags & abi.OFLAGS_CREAT:
         flags |= os.O_CREAT

@@ -7,41 +7,45 @@ from typing import TYPE_CHECKING
 from ..waiting import wait
 from . import abi
 from .abi import Errno, FileType, WasiError
+from .allow import AllowList
 from .descriptors import Descriptor, DescriptorTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..core import StoreCore
-    from .allow import AllowList
 
 __all__ = ["Wasi"]
 
 
 class Wasi:
-    """The state behind the functions of one import object; the first argument of each.
+    """The state behind the functions of one import object; the first argument of each."""
 
-    Args:
-        args: with the program's name in front.
-        environ: `NAME=value`.
-        table: with the standard streams and the preopened directories.
-        sockets: which addresses the program may use.
-    """
+    def __init__(self) -> None:
+        self.core: StoreCore | None = None
+        """The Store of the call that runs, which knows about interruptions."""
+        self.start((), (), DescriptorTable(), AllowList(()))
 
-    def __init__(
+    def start(
         self,
         args: Sequence[bytes],
         environ: Sequence[bytes],
         table: DescriptorTable,
         sockets: AllowList,
     ) -> None:
+        """Begin anew; what was open is closed.
+
+        Args:
+            args: with the program's name in front.
+            environ: `NAME=value`.
+            table: with the standard streams and the preopened directories.
+            sockets: which addresses the program may use.
+        """
         self.args = args
         self.environ = environ
         self.table = table
         self.sockets = sockets
         self.exit_code = 0
-        self.core: StoreCore | None = None
-        """The Store of the call that runs, which knows about interruptions."""
 
     @property
     def interrupted(self) -> bool:

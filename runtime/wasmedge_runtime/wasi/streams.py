@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream", "open_stream"]
 
-Stream: TypeAlias = "None | int | bytes | bytearray | memoryview | str | os.PathLike[str] | Any"
+Stream: TypeAlias = "int | bytes | bytearray | memoryview | str | os.PathLike[str] | Any | None"
 """None (the stream of this process), a path, a file object, a descriptor, content, or DEVNULL."""
 
 _PORTION = 1 << 20
