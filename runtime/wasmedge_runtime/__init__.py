@@ -70,10 +70,11 @@ if TYPE_CHECKING:
         get_version_patch,
     )
     from wasmedge_runtime.vm import VM
-    from wasmedge_runtime.wasi import WasiImportObject
+    from wasmedge_runtime.wasi import DEVNULL, WasiImportObject
 
 __all__ = [
     "AST",
+    "DEVNULL",
     "I32",
     "I64",
     "V128",
@@ -130,6 +131,7 @@ __all__ = [
 # Where each public name lives.
 _HOMES = {
     "AST": "module",
+    "DEVNULL": "wasi",
     "CompilerOptimizationLevel": "configure",
     "CompilerOutputFormat": "configure",
     "Configure": "configure",

@@ -246,7 +246,7 @@ class VM(Closable):
         return self._executor.invoke_registered(self._store, module, function, *args)
 
     def _begin(self, function: str) -> None:
-        """A program that is started again has not ended yet, and one that returns has ended well."""
+        """A program that starts again has no exit code yet; one that returns keeps 0."""
         if function == "_start":
             for host in self._hosts.values():
                 host.begin()

@@ -18,5 +18,6 @@ returns when the function succeeded, and raises `WasiError` or what the system r
 from __future__ import annotations
 
 from .import_object import MODULE_NAME, WasiImportObject
+from .streams import DEVNULL
 
-__all__ = ["MODULE_NAME", "WasiImportObject"]
+__all__ = ["DEVNULL", "MODULE_NAME", "WasiImportObject"]

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..types import FunctionType, ValType
 from . import clocks, directory, files, metadata, paths, poll, process, resolver, sockets
 from .abi import Errno, WasiError, errno_of
-
-if TYPE_CHECKING:
-    from ..memory import Memory
-    from .state import Wasi
 
 __all__ = ["FUNCTIONS", "Row", "make_body"]
 
@@ -108,14 +104,7 @@ FUNCTIONS = (
 for, and the first one is what others see."""
 
 _NO_MEMORY = memoryview(b"")
-
-
-def _enter(wasi: Wasi, memory: Memory | None) -> memoryview:
-    """What the handler sees of the module that calls; without a memory, every pointer is wrong."""
-    if memory is None:
-        return _NO_MEMORY
-    wasi.core = memory._core
-    return memory._content()
+"""What a module without a memory has: every pointer is wrong."""
 
 
 def _failed(error: Exception) -> int:
@@ -138,14 +127,19 @@ def make_body(row: Row) -> Callable[..., int | None]:
     source = (
         f"def {row.name}({', '.join(['wasi', 'memory', *names])}):\n"
         "    try:\n"
-        f"        handler({', '.join(['wasi', 'enter(wasi, memory)', *values])})\n"
+        "        if memory is None:\n"
+        "            view = no_memory\n"
+        "        else:\n"
+        "            view = memory._content()\n"
+        "            wasi.core = memory._core\n"
+        f"        handler({', '.join(['wasi', 'view', *values])})\n"
         "    except (WasiError, OSError, OverflowError, StructError) as error:\n"
         "        return int(failed(error))\n"
         "    return 0\n"
     )
     namespace: dict[str, Any] = {
         "handler": row.handler,
-        "enter": _enter,
+        "no_memory": _NO_MEMORY,
         "failed": _failed,
         "WasiError": WasiError,
         "StructError": struct.error,

@@ -15,7 +15,7 @@ from .descriptors import Descriptor
 if TYPE_CHECKING:
     from .state import Wasi
 
-__all__ = ["Stream", "open_stream"]
+__all__ = ["DEVNULL", "Stream", "open_stream"]
 
 Stream: TypeAlias = "int | bytes | bytearray | memoryview | str | os.PathLike[str] | Any | None"
 """None (the stream of this process), a path, a file object, a descriptor, content, or DEVNULL."""
