@@ -103,7 +103,7 @@ FUNCTIONS = (
 """A name that stands here twice has two types: a module gets the function of the type that it asks
 for, and the first one is what others see."""
 
-_NO_MEMORY = memoryview(b"")
+_NO_MEMORY = memoryview(bytearray())
 """What a module without a memory has: every pointer is wrong."""
 
 
