@@ -28,8 +28,6 @@ class Descriptor:
         rights: what functions may be called on it, as far as they apply to its type.
         inheriting: the rights of what is opened through it, a directory.
         flags: fdflags.
-        shared: others have the same open file, so that it must not be made non-blocking: reading
-            and writing wait until it is ready first. Those that are opened here are non-blocking.
         readonly: nothing may be changed through it: a directory whose content is not the guest's.
         name: under which a preopened directory is known to the guest.
     """
@@ -40,7 +38,6 @@ class Descriptor:
         rights: int,
         inheriting: int = 0,
         flags: int = 0,
-        shared: bool = False,
         readonly: bool = False,
         name: bytes | None = None,
     ) -> None:
@@ -49,8 +46,9 @@ class Descriptor:
         self.readonly = readonly
         self.name = name
         self.filetype = filetype_of_mode(os.fstat(fd).st_mode)
-        self.waits = shared and self.filetype not in (FileType.REGULAR_FILE, FileType.DIRECTORY)
-        """Whether it has to be ready before it is read or written."""
+        self.waits = self.filetype not in (FileType.REGULAR_FILE, FileType.DIRECTORY)
+        """Whether it has to be ready before it is read or written. Streams can block for the
+        system: others may have the same open file, so that it cannot be made non-blocking."""
         if self.filetype is FileType.DIRECTORY:
             rights &= abi.DIRECTORY_RIGHTS
         else:
@@ -59,6 +57,7 @@ class Descriptor:
             rights &= abi.STREAM_RIGHTS if os.isatty(fd) else abi.FILE_RIGHTS
         self.rights = rights
         self.inheriting = inheriting
+        self._polls: dict[int, select.poll] = {}
 
     def __del__(self) -> None:
         if getattr(self, "fd", -1) >= 0:
@@ -79,7 +78,7 @@ class Descriptor:
 
     def read(self, wasi: Wasi, pieces: Sequence[memoryview]) -> int:
         """Fill memory with what comes next; the number of bytes, 0 at the end."""
-        if self.waits:
+        if self.waits and not self.ready(POLLIN):
             self.wait(wasi, POLLIN)
         while True:
             try:
@@ -88,8 +87,12 @@ class Descriptor:
                 self.wait(wasi, POLLIN)
 
     def write(self, wasi: Wasi, pieces: Sequence[memoryview]) -> int:
-        """Write memory; the number of bytes that were taken."""
-        if self.waits:
+        """Write memory; the number of bytes that were taken.
+
+        A pipe that is ready for some bytes blocks until it has taken all of them; the signals of
+        an interruption end that early.
+        """
+        if self.waits and not self.ready(POLLOUT):
             self.wait(wasi, POLLOUT)
         while True:
             try:
@@ -97,13 +100,19 @@ class Descriptor:
             except BlockingIOError:
                 self.wait(wasi, POLLOUT)
 
+    def ready(self, events: int) -> bool:
+        """Whether it can be read or written at once."""
+        poll = self._polls.get(events)
+        if poll is None:
+            poll = self._polls[events] = select.poll()
+            poll.register(self.fd, events)
+        return bool(poll.poll(0))
+
     def wait(self, wasi: Wasi, events: int) -> None:
         """Wait until it is ready, or raise AGAIN when the guest does not want to wait."""
         if self.flags & abi.FDFLAGS_NONBLOCK:
-            if not self.waits or not wasi.wait({self.fd: events}, 0):
-                raise WasiError(Errno.AGAIN)
-        else:
-            wasi.wait({self.fd: events})
+            raise WasiError(Errno.AGAIN)
+        wasi.wait({self.fd: events})
 
 
 def _most_descriptors() -> int:

@@ -154,9 +154,9 @@ def _preopens(preopens: Preopens) -> list[tuple[str, str | os.PathLike[str], boo
     for text in preopens:
         if not isinstance(text, str):
             raise TypeError(f"a preopened folder is 'guest:host', not {text!r}")
-        readonly = text.endswith(_READONLY)
-        guest, colon, host = text.removesuffix(_READONLY).partition(":")
-        found.append((guest, host if colon else guest, readonly))
+        guest, colon, host = text.partition(":")
+        readonly = host.endswith(_READONLY)
+        found.append((guest, host.removesuffix(_READONLY) if colon else guest, readonly))
     return found
 
 

@@ -69,7 +69,7 @@ def open_stream(number: int, stream: Stream) -> Descriptor | None:
     rights = abi.ALL_RIGHTS & ~(abi.FD_WRITE if number == 0 else abi.FD_READ)
     if stream is None:
         try:
-            return Descriptor(os.dup(number), rights, shared=True)
+            return Descriptor(os.dup(number), rights)
         except OSError:
             return None
     if isinstance(stream, (bytes, bytearray, memoryview)):
@@ -82,10 +82,10 @@ def open_stream(number: int, stream: Stream) -> Descriptor | None:
     if isinstance(stream, int):
         if stream == DEVNULL:
             return Descriptor(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), rights)
-        return Descriptor(os.dup(stream), rights, shared=True)
+        return Descriptor(os.dup(stream), rights)
     if isinstance(stream, (str, os.PathLike)):
         flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC if number else os.O_RDONLY
-        return Descriptor(os.open(stream, flags | os.O_CLOEXEC, 0o666), rights, shared=True)
+        return Descriptor(os.open(stream, flags | os.O_CLOEXEC, 0o666), rights)
     return _open_file(number, stream, rights)
 
 
@@ -106,4 +106,4 @@ def _open_file(number: int, file: Any, rights: int) -> Descriptor:
         return _ObjectStream(file, rights)
     if number:
         file.flush()  # what was written before comes before
-    return Descriptor(os.dup(fd), rights, shared=True)
+    return Descriptor(os.dup(fd), rights)
