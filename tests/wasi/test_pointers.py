@@ -145,7 +145,7 @@ def test_a_module_without_a_memory_gets_faults_too() -> None:
 
 def test_a_guest_does_not_take_the_last_descriptor_of_the_process(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1000, hard))
     try:
         guest = Guest(preopens={"/": tree(tmp_path, file="x")})
         path = guest.put("file")
@@ -153,6 +153,6 @@ def test_a_guest_does_not_take_the_last_descriptor_of_the_process(tmp_path: Path
         while guest.call("path_open", 3, 0, *path, 0, abi.FD_READ, 0, 0, RESULT) is Errno.SUCCESS:
             count += 1
         assert guest.open_errno("file") is Errno.MFILE
-        assert count == 100 - 4
+        assert count == 500 - 4
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

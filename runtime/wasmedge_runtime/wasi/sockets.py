@@ -38,10 +38,18 @@ _STORAGE_BYTES = 128
 _FAMILY_BYTES = 2
 
 
+class _Wire(socket.socket):
+    """A socket of Python that is closed with its last user, without a warning: the guest forgot
+    it, not this program."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Socket(Descriptor):
     """A socket of the guest; non-blocking for the system, whatever it is for the guest."""
 
-    def __init__(self, wire: socket.socket, flags: int = 0) -> None:
+    def __init__(self, wire: _Wire, flags: int = 0) -> None:
         wire.setblocking(False)
         self.wire = wire
         self.fd = wire.fileno()
@@ -57,8 +65,7 @@ class Socket(Descriptor):
         """How long reading (POLLIN) and writing (POLLOUT) wait, where the guest has set it."""
 
     def __del__(self) -> None:
-        if hasattr(self, "wire"):
-            self.wire.close()
+        """The system's descriptor is the wire's."""
 
     def wait(self, wasi: Wasi, events: int) -> None:
         if self.flags & abi.FDFLAGS_NONBLOCK:
@@ -154,7 +161,7 @@ def sock_open(wasi: Wasi, memory: memoryview, family: int, kind: int, result: in
         raise WasiError(Errno.PROTOTYPE)
     U32.pack_into(memory, result, 0)  # nothing is opened for a pointer that is wrong
     wasi.table.check_room()
-    opened = Socket(socket.socket(FAMILIES[family], TYPES[kind]))
+    opened = Socket(_Wire(FAMILIES[family], TYPES[kind]))
     U32.pack_into(memory, result, wasi.table.add(opened))
 
 
@@ -187,7 +194,7 @@ def sock_accept(wasi: Wasi, memory: memoryview, fd: int, flags: int, result: int
             break
         except BlockingIOError:
             listening.wait(wasi, POLLIN)
-    U32.pack_into(memory, result, wasi.table.add(Socket(wire, flags)))
+    U32.pack_into(memory, result, wasi.table.add(Socket(_Wire(fileno=wire.detach()), flags)))
 
 
 def sock_connect(wasi: Wasi, memory: memoryview, fd: int, address: int, port: int) -> None:
