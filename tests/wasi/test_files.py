@@ -218,6 +218,22 @@ def test_a_cookie_is_good_for_coming_back(guest: Guest, folder: Path) -> None:
     rest, _, _ = listing(guest, PREOPENED, 4096, cookie)
     assert rest == every[len(some) :]
     assert listing(guest, PREOPENED, 4096)[0] == every
+    assert guest.call("fd_readdir", PREOPENED, 0, 100, 99, RESULT) is Errno.INVAL
+
+
+def test_removing_what_was_listed_loses_no_entry(guest: Guest, folder: Path) -> None:
+    """As `rm -r` does it: list some, remove them, go on."""
+    for number in range(300):
+        (folder / f"entry-{number:03}").touch()
+    cookie, used, size = 0, 400, 400
+    free = guest._free
+    while used == size:
+        guest._free = free
+        names, cookie, used = listing(guest, PREOPENED, size, cookie)
+        for name in names:
+            if name not in (b".", b".."):
+                os.unlink(os.fsencode(folder) + b"/" + name)
+    assert os.listdir(folder) == []
 
 
 def test_entries_tell_what_they_are(guest: Guest, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import select
+from array import array
 from typing import TYPE_CHECKING
 
 from . import abi
@@ -58,6 +59,9 @@ class Descriptor:
         self.rights = rights
         self.inheriting = inheriting
         self._polls: dict[int, select.poll] = {}
+        self.positions = array("q", [0])
+        """Of a directory: the system's position behind each entry that was read. Cookies are
+        indices of it: the guest's C library has 32 bits for them, and the system uses 64."""
 
     def __del__(self) -> None:
         if getattr(self, "fd", -1) >= 0:
