@@ -88,6 +88,20 @@ def test_nothing_is_made_or_removed_outside(guest: Guest, tmp_path: Path, path: 
     assert sorted(str(one) for one in tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("path", [".", "folder/.", "folder/..", "./"])
+def test_a_folder_has_no_name_by_its_dots(guest: Guest, path: str) -> None:
+    """What Linux answers; names that could be outside never reach it."""
+    dots, file, new = guest.put(path), guest.put("file"), guest.put("new")
+    assert guest.path_call("path_create_directory", path) is Errno.EXIST
+    assert guest.path_call("path_remove_directory", path) is Errno.INVAL
+    assert guest.path_call("path_unlink_file", path) is Errno.ISDIR
+    assert guest.call("path_symlink", *file, PREOPENED, *dots) is Errno.EXIST
+    assert guest.call("path_rename", PREOPENED, *dots, PREOPENED, *new) is Errno.BUSY
+    assert guest.call("path_rename", PREOPENED, *file, PREOPENED, *dots) is Errno.BUSY
+    assert guest.call("path_link", PREOPENED, 0, *dots, PREOPENED, *new) is Errno.PERM
+    assert guest.call("path_link", PREOPENED, 0, *file, PREOPENED, *dots) is Errno.EXIST
+
+
 @pytest.mark.parametrize("path", ["../secret", "out/secret", "far/secret", "/secret"])
 def test_nothing_outside_is_removed_moved_or_linked(
     guest: Guest, tmp_path: Path, path: str

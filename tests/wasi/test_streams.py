@@ -31,6 +31,8 @@ def test_what_is_written_is_collected() -> None:
     assert guest.write(1, b"out") == 3
     assert guest.write(2, b"error") == 5
     assert (out.getvalue(), err.getvalue()) == (b"out", b"error")
+    guest.do("fd_filestat_get", 1, RESULT)
+    assert guest.get("<16xB") == FileType.UNKNOWN
 
 
 def test_paths_and_devnull(tmp_path: Path) -> None:

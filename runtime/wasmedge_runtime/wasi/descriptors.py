@@ -80,6 +80,10 @@ class Descriptor:
             raise WasiError(Errno.BADF)
         raise WasiError(Errno.NOTCAPABLE)
 
+    def status(self) -> os.stat_result:
+        """What the system knows about it."""
+        return os.fstat(self.fd)
+
     def read(self, wasi: Wasi, pieces: Sequence[memoryview]) -> int:
         """Fill memory with what comes next; the number of bytes, 0 at the end."""
         if self.waits and not self.ready(POLLIN):

@@ -29,8 +29,7 @@ def fd_pread(
     wasi: Wasi, memory: memoryview, fd: int, iovs: int, count: int, offset: int, read: int
 ) -> None:
     descriptor = wasi.table[fd]
-    descriptor.require(abi.FD_READ)
-    _require_seekable(descriptor.rights)
+    descriptor.require(abi.FD_READ | abi.FD_SEEK)
     U32.pack_into(memory, read, os.preadv(descriptor.fd, buffers(memory, iovs, count), offset))
 
 
@@ -38,14 +37,8 @@ def fd_pwrite(
     wasi: Wasi, memory: memoryview, fd: int, iovs: int, count: int, offset: int, written: int
 ) -> None:
     descriptor = wasi.table[fd]
-    descriptor.require(abi.FD_WRITE)
-    _require_seekable(descriptor.rights)
+    descriptor.require(abi.FD_WRITE | abi.FD_SEEK)
     U32.pack_into(memory, written, os.pwritev(descriptor.fd, buffers(memory, iovs, count), offset))
-
-
-def _require_seekable(rights: int) -> None:
-    if not rights & abi.FD_SEEK:
-        raise WasiError(Errno.SPIPE)
 
 
 _WHENCE = {

@@ -78,7 +78,7 @@ def put_filestat(
 def fd_filestat_get(wasi: Wasi, memory: memoryview, fd: int, result: int) -> None:
     descriptor = wasi.table[fd]
     descriptor.require(abi.FD_FILESTAT_GET)
-    put_filestat(memory, result, os.fstat(descriptor.fd), descriptor.filetype)
+    put_filestat(memory, result, descriptor.status(), descriptor.filetype)
 
 
 def fd_filestat_set_size(wasi: Wasi, memory: memoryview, fd: int, size: int) -> None:

@@ -31,9 +31,10 @@ def _opened(directory: Descriptor, path: bytes, flags: int) -> Iterator[int]:
 
 
 @contextmanager
-def _parent(directory: Descriptor, path: bytes) -> Iterator[tuple[int, bytes]]:
-    """The directory of a path's last name, and that name."""
-    fd, name = open_parent(directory.fd, path)
+def _parent(directory: Descriptor, path: bytes, dots: Errno) -> Iterator[tuple[int, bytes]]:
+    """The directory of a path's last name, and that name; `dots` is what Linux says when it is `.`
+    or `..`."""
+    fd, name = open_parent(directory.fd, path, dots)
     try:
         yield fd, name
     finally:
@@ -119,19 +120,19 @@ def _open_flags(oflags: int, rights: int, fdflags: int) -> int:
 
 def path_create_directory(wasi: Wasi, memory: memoryview, fd: int, path: int, length: int) -> None:
     directory = wasi.directory(fd, abi.PATH_CREATE_DIRECTORY)
-    with _parent(directory, guest.path(memory, path, length)) as (parent, name):
+    with _parent(directory, guest.path(memory, path, length), Errno.EXIST) as (parent, name):
         os.mkdir(name, 0o777, dir_fd=parent)
 
 
 def path_remove_directory(wasi: Wasi, memory: memoryview, fd: int, path: int, length: int) -> None:
     directory = wasi.directory(fd, abi.PATH_REMOVE_DIRECTORY)
-    with _parent(directory, guest.path(memory, path, length)) as (parent, name):
+    with _parent(directory, guest.path(memory, path, length), Errno.INVAL) as (parent, name):
         os.rmdir(name, dir_fd=parent)
 
 
 def path_unlink_file(wasi: Wasi, memory: memoryview, fd: int, path: int, length: int) -> None:
     directory = wasi.directory(fd, abi.PATH_UNLINK_FILE)
-    with _parent(directory, guest.path(memory, path, length)) as (parent, name):
+    with _parent(directory, guest.path(memory, path, length), Errno.ISDIR) as (parent, name):
         os.unlink(name, dir_fd=parent)
 
 
@@ -148,8 +149,8 @@ def path_rename(
     source = wasi.directory(fd, abi.PATH_RENAME_SOURCE)
     target = wasi.directory(new_fd, abi.PATH_RENAME_TARGET)
     with (
-        _parent(source, guest.path(memory, path, length)) as (old, old_name),
-        _parent(target, guest.path(memory, new_path, new_length)) as (new, new_name),
+        _parent(source, guest.path(memory, path, length), Errno.BUSY) as (old, old_name),
+        _parent(target, guest.path(memory, new_path, new_length), Errno.BUSY) as (new, new_name),
     ):
         os.rename(old_name, new_name, src_dir_fd=old, dst_dir_fd=new)
 
@@ -171,8 +172,8 @@ def path_link(
         # Only through /proc could the kernel link what a link beneath the directory leads to.
         raise WasiError(Errno.INVAL)
     with (
-        _parent(source, guest.path(memory, path, length)) as (old, old_name),
-        _parent(target, guest.path(memory, new_path, new_length)) as (new, new_name),
+        _parent(source, guest.path(memory, path, length), Errno.PERM) as (old, old_name),
+        _parent(target, guest.path(memory, new_path, new_length), Errno.EXIST) as (new, new_name),
     ):
         if old_name.endswith(b"/"):
             # The kernel would follow a link; and directories cannot be linked.
@@ -189,7 +190,7 @@ def path_symlink(
     target = guest.path(memory, text, text_length)
     if target.startswith(b"/"):
         raise WasiError(Errno.PERM)
-    with _parent(directory, guest.path(memory, path, length)) as (parent, name):
+    with _parent(directory, guest.path(memory, path, length), Errno.EXIST) as (parent, name):
         os.symlink(target, name, dir_fd=parent)
 
 

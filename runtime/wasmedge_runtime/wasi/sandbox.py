@@ -177,7 +177,7 @@ class _Walk:
         return descriptor
 
 
-def open_parent(directory: int, path: bytes) -> tuple[int, bytes]:
+def open_parent(directory: int, path: bytes, dots: Errno) -> tuple[int, bytes]:
     """Open the directory in which the last name of a path is, for functions that take a name.
 
     Returns the descriptor, which the caller closes, and the name, with one slash behind it if the
@@ -185,7 +185,7 @@ def open_parent(directory: int, path: bytes) -> tuple[int, bytes]:
     be outside.
 
     Raises:
-        WasiError: PERM when the path leads outside; INVAL when it ends in `.` or `..`.
+        WasiError: PERM when the path leads outside; `dots` when it ends in `.` or `..`.
         OSError: what the system says.
     """
     if path.startswith(b"/"):
@@ -194,7 +194,7 @@ def open_parent(directory: int, path: bytes) -> tuple[int, bytes]:
     parent, _, name = stripped.rpartition(b"/")
     if name in (b".", b".."):
         os.close(open_beneath(directory, path, O_PATH | os.O_DIRECTORY))
-        raise WasiError(Errno.INVAL)
+        raise WasiError(dots)
     if stripped != path:
         name += b"/"
     return open_beneath(directory, parent or b".", O_PATH | os.O_DIRECTORY), name

@@ -22,6 +22,8 @@ Stream: TypeAlias = "int | bytes | bytearray | memoryview | str | os.PathLike[st
 
 _PORTION = 1 << 20
 
+_OBJECT_RIGHTS = abi.FD_READ | abi.FD_WRITE | abi.POLL_FD_READWRITE | abi.FD_FILESTAT_GET
+
 
 class _ObjectStream(Descriptor):
     """A file object of Python without a descriptor of the system, such as `io.BytesIO`."""
@@ -33,9 +35,13 @@ class _ObjectStream(Descriptor):
         self.name = None
         self.filetype = FileType.UNKNOWN
         self.waits = False
-        self.rights = rights & (abi.FD_READ | abi.FD_WRITE | abi.POLL_FD_READWRITE)
+        self.rights = rights & _OBJECT_RIGHTS
         self.inheriting = 0
         self._file = file
+
+    def status(self) -> os.stat_result:
+        """C libraries ask for it before they buffer a stream; it is as little as `DEVNULL`."""
+        return os.stat(os.devnull)
 
     def read(self, wasi: Wasi, pieces: Sequence[memoryview]) -> int:
         for piece in pieces:
