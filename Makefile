@@ -3,6 +3,7 @@
 #   make test     lint, types, import rules and all tests
 #   make spec     the official test suite, with a report (WASM_TESTSUITE=DIR: any checkout of it)
 #   make bench    comparison with wasmtime and native code: table, JSON and plot
+#   make bench-start  how soon real programs start, beside wasmtime (PROGRAMS="qjs ...": only these)
 #   make fuzz     more differential fuzzing than `make test` does (FUZZ_SEEDS=N: how much)
 #   make format   formats the sources
 #   make clean    removes .venv and all caches of the project
@@ -15,7 +16,8 @@ endif
 BIN := .venv/bin
 CODE := wasmedge_async pool runtime tests examples benchmarks tools
 
-.PHONY: run test lint types spec bench fuzz format clean setup-run setup-dev require-python
+.PHONY: run test lint types spec bench bench-start fuzz format clean setup-run setup-dev \
+    setup-bench require-python
 
 run: setup-run
 	$(BIN)/python examples/fibonacci.py
@@ -35,6 +37,9 @@ spec: setup-dev
 bench: setup-dev
 	$(BIN)/python -m benchmarks
 
+bench-start: setup-bench
+	$(BIN)/python -m benchmarks.start $(PROGRAMS)
+
 fuzz: setup-dev
 	$(BIN)/python -m tests.differential $(FUZZ_SEEDS)
 
@@ -50,6 +55,9 @@ setup-run: require-python
 
 setup-dev: require-python
 	@$(PYTHON) tools/setup.py dev
+
+setup-bench: require-python
+	@$(PYTHON) tools/setup.py bench
 
 require-python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed (PYTHON=path names one)"; exit 1; }

@@ -23,7 +23,8 @@ from benchmarks.measure import interleave, time_once
 from benchmarks.report import duration
 from tests.wat import wat
 from wasmedge_runtime import Configure, Executor, Loader, Store, Validator
-from wasmedge_runtime.codegen.module import ModuleTranslator, Variant
+from wasmedge_runtime.codegen.context import ContextLayout
+from wasmedge_runtime.codegen.unit import UnitTranslator, Variant
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTANCES = 200
@@ -50,7 +51,12 @@ def stages(data: bytes) -> dict[str, float]:
     started = time.perf_counter()
     Validator(configuration).validate(module)
     times["validate"] = time.perf_counter() - started
-    translator = ModuleTranslator(module, Variant(guarded=True, counting=False, gas=False))
+    translator = UnitTranslator(
+        module,
+        Variant(guarded=True, counting=False, gas=False),
+        ContextLayout(module),
+        range(module.imported_functions, len(module.function_types)),
+    )
     times["translate"] = time_once(translator.text)
     started = time.perf_counter()
     executor.instantiate(store, module)

@@ -50,22 +50,24 @@ def duration(seconds: float) -> str:
 
 def table(rows: Sequence[Row], means: Sequence[Mean], rates: Mapping[str, str]) -> str:
     """The results as Markdown."""
-    lines = [
-        "| | ours | wasmtime | ratio | aim | ours / native -O2 | wasmtime / native -O2 |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    heads = ["", "ours", "wasmtime", "ratio", "aim"]
+    if any(row.native is not None for row in rows):
+        heads += ["ours / native -O2", "wasmtime / native -O2"]
+    lines = [f"| {' | '.join(heads)} |".replace("|  |", "| |"), "|---" * len(heads) + "|"]
     for row in rows:
         theirs = duration(row.theirs)
         if row.peer != "wasmtime":
             theirs += f" ({row.peer})"
-        natives = ["", ""]
+        natives = [""] * (len(heads) - 5)
         if row.native is not None:
             natives = [f"{row.ours / row.native:.2f}", f"{row.theirs / row.native:.2f}"]
         cells = [row.name, duration(row.ours), theirs, f"{row.ratio:.3f}", _aim(row.aim), *natives]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "| geometric mean | ratio | aim |", "|---|---|---|"]
+    if means:
+        lines += ["", "| geometric mean | ratio | aim |", "|---|---|---|"]
     lines += [f"| {mean.name} | {mean.ratio:.3f} | {_aim(mean.aim)} |" for mean in means]
-    lines += ["", "| rates | |", "|---|---|"]
+    if rates:
+        lines += ["", "| rates | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rates.items()]
     return "\n".join(lines) + "\n"
 
@@ -74,8 +76,14 @@ def _aim(aim: float | None) -> str:
     return "" if aim is None else f"≤ {aim:g}"
 
 
-def write(rows: Sequence[Row], means: Sequence[Mean], rates: Mapping[str, str]) -> None:
-    """Write `results.md`, `results.json` and `results.svg`."""
+def write(
+    rows: Sequence[Row],
+    means: Sequence[Mean],
+    rates: Mapping[str, str],
+    name: str = "results",
+    title: str = "wasmedge-async against its peers",
+) -> None:
+    """Write the results as Markdown, JSON and a plot: `results.md`, `.json` and `.svg`."""
     RESULTS.mkdir(exist_ok=True)
     about = machine()
     data = {
@@ -95,11 +103,11 @@ def write(rows: Sequence[Row], means: Sequence[Mean], rates: Mapping[str, str]) 
         "means": [{"name": m.name, "ratio": m.ratio, "aim": m.aim} for m in means],
         "rates": rates,
     }
-    (RESULTS / "results.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     heading = "\n".join(f"- {name}: {value}" for name, value in about.items())
     text = f"{heading}\n\n{table(rows, means, rates)}"
-    (RESULTS / "results.md").write_text(text, encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
     bars = [(row.name, row.ratio, row.aim) for row in rows]
     bars += [(mean.name, mean.ratio, mean.aim) for mean in means if mean.is_ours]
-    chart = bar_chart("wasmedge-async against its peers", bars)
-    (RESULTS / "results.svg").write_text(chart, encoding="utf-8")
+    chart = bar_chart(title, bars)
+    (RESULTS / f"{name}.svg").write_text(chart, encoding="utf-8")

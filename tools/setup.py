@@ -1,7 +1,8 @@
-"""Sets up `.venv` with what running needs, or with the development extra as well.
+"""Sets up `.venv` with what running needs, or with one of the extras as well.
 
-    python tools/setup.py        # what `make run` needs
-    python tools/setup.py dev    # what `make test` needs
+    python tools/setup.py          # what `make run` needs
+    python tools/setup.py dev      # what `make test` needs
+    python tools/setup.py bench    # what `make bench-start` needs: that of `dev`, and more
 
 The work is done again only when it would come out differently: when the declarations in
 `pyproject.toml`, the Python version or the place of the checkout changed. A hash of these lies in
@@ -21,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 RECORD = ENVIRONMENT / "setup.json"
+EXTRAS = ("", "dev", "bench")  # each has all of the one before
 
 
 def fingerprint() -> str:
@@ -42,9 +44,8 @@ def is_done(extra: str, wanted: str) -> bool:
         record = json.loads(RECORD.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return record == {"fingerprint": wanted, "extra": extra} or (
-        extra == "" and record == {"fingerprint": wanted, "extra": "dev"}
-    )
+    enough = EXTRAS[EXTRAS.index(extra) :]
+    return record in [{"fingerprint": wanted, "extra": installed} for installed in enough]
 
 
 def set_up(extra: str) -> None:
@@ -70,8 +71,8 @@ def set_up(extra: str) -> None:
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    if arguments not in ([], ["dev"]):
-        sys.exit("usage: python tools/setup.py [dev]")
+    if arguments not in ([], ["dev"], ["bench"]):
+        sys.exit("usage: python tools/setup.py [dev|bench]")
     try:
         set_up(arguments[0] if arguments else "")
     except subprocess.CalledProcessError as error:

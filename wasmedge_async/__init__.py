@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wasmedge_async._vm import VM
     from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost, WorkerDied
     from wasmedge_runtime.configure import (
+        CompilationMode,
         CompilerOptimizationLevel,
         CompilerOutputFormat,
         Configure,
@@ -53,6 +54,7 @@ __all__ = [
     "V128",
     "VM",
     "CallTimeout",
+    "CompilationMode",
     "CompilerOptimizationLevel",
     "CompilerOutputFormat",
     "Configure",
@@ -84,6 +86,7 @@ __all__ = [
 # Where each public name lives.
 _HOMES = {
     "CallTimeout": "wasmedge_pool.errors",
+    "CompilationMode": "wasmedge_runtime.configure",
     "CompilerOptimizationLevel": "wasmedge_runtime.configure",
     "CompilerOutputFormat": "wasmedge_runtime.configure",
     "Configure": "wasmedge_runtime.configure",

@@ -6,6 +6,7 @@ from typing import Any
 
 from wasmedge_pool.protocol import ProtocolError
 from wasmedge_runtime.configure import (
+    CompilationMode,
     CompilerOptimizationLevel,
     CompilerOutputFormat,
     Configure,
@@ -19,6 +20,7 @@ __all__ = ["config_from_wire", "config_to_wire"]
 # are all there are (a test compares).
 _PROPERTIES: tuple[tuple[str, type[int]], ...] = (
     ("max_memory_page", int),
+    ("compilation_mode", CompilationMode),
     ("compiler_optimization_level", CompilerOptimizationLevel),
     ("compiler_output_format", CompilerOutputFormat),
     ("compiler_dump_ir", bool),

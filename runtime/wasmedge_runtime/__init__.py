@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wasmedge_runtime.configure import (
+        CompilationMode,
         CompilerOptimizationLevel,
         CompilerOutputFormat,
         Configure,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from wasmedge_runtime.statistics import Statistics
     from wasmedge_runtime.store import Store
     from wasmedge_runtime.table import Table
+    from wasmedge_runtime.tiers.status import CodeState, CodeStatus
     from wasmedge_runtime.types import (
         ExportType,
         ExternType,
@@ -79,6 +81,9 @@ __all__ = [
     "I64",
     "V128",
     "VM",
+    "CodeState",
+    "CodeStatus",
+    "CompilationMode",
     "CompilerOptimizationLevel",
     "CompilerOutputFormat",
     "Configure",
@@ -131,6 +136,9 @@ __all__ = [
 # Where each public name lives.
 _HOMES = {
     "AST": "module",
+    "CodeState": "tiers.status",
+    "CodeStatus": "tiers.status",
+    "CompilationMode": "configure",
     "DEVNULL": "wasi",
     "CompilerOptimizationLevel": "configure",
     "CompilerOutputFormat": "configure",

@@ -11,15 +11,20 @@ closed to others, and so must each entry.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
-import importlib.metadata
+import importlib
+import importlib.machinery
 import logging
 import os
 import platform
 import stat
+import struct
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
@@ -29,6 +34,10 @@ _log = logging.getLogger("wasmedge")
 _MAGIC = b"wasmedge-async cache 1\n"
 _DIGEST_BYTES = 32
 _LARGEST_ENTRY = 1 << 30
+
+_PIECE = b"wasmedge-async piece 1\n"
+_PIECE_HEAD = struct.Struct(f"<{len(_PIECE)}sII{_DIGEST_BYTES}s")
+"""In front of a piece of a journal: mark, number, length, digest."""
 
 
 def folder() -> Path | None:
@@ -41,12 +50,12 @@ def folder() -> Path | None:
 
 @functools.cache
 def engine_fingerprint() -> str:
-    """Hash of the sources that decide what code is generated: an editable install keeps its version
-    while they change."""
+    """Hash of the sources that decide what is valid, and what code is generated: an editable
+    install keeps its version while they change."""
     digest = hashlib.sha256()
     package = Path(__file__).parent
     sources = [package / "opcodes.py", package / "errors.py"]
-    for name in ("codegen", "native"):
+    for name in ("binary", "codegen", "native", "tiers", "validate"):
         sources += sorted((package / name).glob("*.py"))
     for source in sources:
         digest.update(source.name.encode())
@@ -60,7 +69,7 @@ def machine() -> str:
 
     Asked of the system rather than of LLVM, which a start from the cache does not load.
     """
-    fields = [platform.machine(), sys.platform, importlib.metadata.version("llvmlite")]
+    fields = [platform.machine(), sys.platform, _llvmlite_version()]
     try:
         with open("/proc/cpuinfo") as file:
             for line in file:
@@ -72,6 +81,17 @@ def machine() -> str:
     except OSError:
         fields.append(platform.processor())
     return hashlib.sha256("\n".join(fields).encode()).hexdigest()
+
+
+def _llvmlite_version() -> str:
+    """Read from its file: importing `importlib.metadata` takes a fifth as long as the engine."""
+    found = importlib.machinery.PathFinder.find_spec("llvmlite")
+    if found is None or found.origin is None:
+        return ""
+    try:
+        return Path(found.origin).with_name("_version.py").read_text()
+    except OSError:
+        return str(importlib.import_module("llvmlite").__version__)
 
 
 def key(*parts: bytes | str | int) -> str:
@@ -86,6 +106,76 @@ def key(*parts: bytes | str | int) -> str:
 
 def load(name: str) -> bytes | None:
     """The entry, or None. Refuses what another user could have written."""
+    data = _read(name)
+    head = len(_MAGIC) + _DIGEST_BYTES
+    if data is None or not data.startswith(_MAGIC) or len(data) < head:
+        return None
+    content = data[head:]
+    if _digest(name, content) != data[len(_MAGIC) : head]:
+        _log.warning("cache entry %s is damaged", name)
+        return None
+    return content
+
+
+class Journal:
+    """An entry that grows: pieces by number, added one at a time and never changed.
+
+    Each piece is written at once to the end of the file, so that several processes can add to it.
+    What a process that was killed left of one is passed over. Gives what was there when it was
+    opened.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._data = _read(name) or b""
+        self._places: dict[int, int] = {}
+        at = self._data.find(_PIECE)
+        while at >= 0:
+            end = at
+            with contextlib.suppress(struct.error):
+                _, number, length, _ = _PIECE_HEAD.unpack_from(self._data, at)
+                if at + _PIECE_HEAD.size + length <= len(self._data):
+                    self._places[number] = at
+                    end = at + _PIECE_HEAD.size + length
+            at = self._data.find(_PIECE, max(end, at + 1))
+
+    def get(self, number: int) -> bytes | None:
+        """A piece, or None when there is none that is sound."""
+        at = self._places.get(number)
+        if at is None:
+            return None
+        _, _, length, digest = _PIECE_HEAD.unpack_from(self._data, at)
+        start = at + _PIECE_HEAD.size
+        content = self._data[start : start + length]
+        if self._digest(number, content) != digest:
+            _log.warning("piece %d of cache entry %s is damaged", number, self._name)
+            return None
+        return content
+
+    def add(self, number: int, content: bytes) -> None:
+        """Write a piece. A failure costs only the next start."""
+        head = _PIECE_HEAD.pack(_PIECE, number, len(content), self._digest(number, content))
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            entries = _writable(self._name)
+            if entries is None:
+                return
+            descriptor = os.open(entries / self._name, flags, 0o600)
+            try:
+                status = os.fstat(descriptor)
+                if _is_private(status) and status.st_size + len(content) < _LARGEST_ENTRY:
+                    os.write(descriptor, head + content)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            _log.info("cannot write to the cache: %s", error)
+
+    def _digest(self, number: int, content: bytes) -> bytes:
+        return _digest(f"{self._name} {number}", content)
+
+
+def _read(name: str) -> bytes | None:
+    """The file of an entry, if it is there and nobody else can have written it."""
     place = folder()
     if place is None:
         return None
@@ -103,33 +193,79 @@ def load(name: str) -> bytes | None:
             if status.st_size > _LARGEST_ENTRY:
                 return None
             with open(descriptor, "rb", closefd=False) as file:
-                data = file.read()
+                return file.read()
         finally:
             os.close(descriptor)
     except OSError:
         return None
-    head = len(_MAGIC) + _DIGEST_BYTES
-    if not data.startswith(_MAGIC) or len(data) < head:
+
+
+def contains(name: str) -> bool:
+    """Whether there is an entry; `load` may still refuse it."""
+    place = folder()
+    return place is not None and (place / name[:2] / name).exists()
+
+
+@contextlib.contextmanager
+def claim(name: str, wait: bool) -> Iterator[bool]:
+    """Be the only process that makes an entry; gives False when another one does.
+
+    With `wait`, waits for that one instead: then the entry should be there. The system takes the
+    claim back from a process that dies. Without a cache that can be written, everybody may.
+    """
+    descriptor = -1
+    try:
+        descriptor = _lock_file(name, wait)
+    except BlockingIOError:
+        yield False
+        return
+    except OSError as error:
+        _log.info("cannot claim a cache entry: %s", error)
+    try:
+        yield True
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _lock_file(name: str, wait: bool) -> int:
+    """A descriptor that holds the lock of an entry, or -1 without a cache."""
+    entries = _writable(name)
+    if entries is None:
+        return -1
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(entries / ".lock", flags, 0o600)
+    try:
+        # One byte of the file for each entry of the folder, as good as: by a part of its name.
+        start = int(name[2:14], 16)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, start)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _writable(name: str) -> Path | None:
+    """The folder of an entry, made when it is not there; None when it may not be used."""
+    place = folder()
+    if place is None:
         return None
-    content = data[head:]
-    if _digest(name, content) != data[len(_MAGIC) : head]:
-        _log.warning("cache entry %s is damaged", name)
-        return None
-    return content
+    entries = place / name[:2]
+    for directory in (place, entries):
+        if not directory.exists():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_private(directory.stat()):
+            _log.warning("cache folder %s is open to others: not used", directory)
+            return None
+    return entries
 
 
 def store(name: str, content: bytes) -> None:
     """Write an entry. A failure (no space, no permission) costs only the next start."""
-    place = folder()
-    if place is None:
-        return
     try:
-        entries = place / name[:2]
-        for directory in (place, entries):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not _is_private(directory.stat()):
-                _log.warning("cache folder %s is open to others: not used", directory)
-                return
+        entries = _writable(name)
+        if entries is None:
+            return
         descriptor, temporary = tempfile.mkstemp(prefix=".", dir=entries)
         try:
             with open(descriptor, "wb") as file:

@@ -8,6 +8,7 @@ from wasmedge_runtime.closable import Closable
 
 __all__ = [
     "DEFAULT_PROPOSALS",
+    "CompilationMode",
     "CompilerOptimizationLevel",
     "CompilerOutputFormat",
     "Configure",
@@ -58,6 +59,20 @@ class HostRegistration(Enum):
     WASMEDGE_PROCESS = "wasmedge_process"
 
 
+class CompilationMode(IntEnum):
+    """When code is compiled, and how well. What has been compiled once is kept on disk."""
+
+    BASELINE = 0
+    """Each function when it is first called, as fast as possible. For code that runs once, and for
+    hosts where no other process may be started."""
+    TIERED = 1
+    """The same, and helper processes of low priority optimise the module meanwhile; running code
+    changes over to what they have made, function by function, when functions are called."""
+    OPTIMIZED = 2
+    """Everything is optimised when the module is instantiated, by several processes if it is large;
+    instantiation waits for them. For steady speed from the first call on."""
+
+
 class CompilerOptimizationLevel(IntEnum):
     """How much work goes into compiled code: O0 none, O3 most, Os and Oz for size."""
 
@@ -98,6 +113,7 @@ class Configure(Closable):
         self._compiler_output_format = CompilerOutputFormat.WASM
         self._compiler_dump_ir = False
         self._compiler_generic_binary = False
+        self._compilation_mode = CompilationMode.TIERED
         self._statistics_instruction_counting = False
         self._statistics_time_measuring = False
         self._statistics_cost_measuring = False
@@ -221,6 +237,24 @@ class Configure(Closable):
     @compiler_generic_binary.setter
     def compiler_generic_binary(self, on: bool) -> None:
         self._compiler_generic_binary = self._flag("compiler_generic_binary", on)
+
+    @property
+    def compilation_mode(self) -> CompilationMode:
+        """When functions are compiled, and how well; TIERED by default. Executor and VM.
+
+        Raises TypeError when set to what is not a CompilationMode.
+        """
+        self._check_open()
+        return self._compilation_mode
+
+    @compilation_mode.setter
+    def compilation_mode(self, mode: CompilationMode) -> None:
+        self._check_open()
+        if not isinstance(mode, CompilationMode):
+            raise TypeError(
+                f"compilation_mode must be a CompilationMode, not {type(mode).__name__}"
+            )
+        self._compilation_mode = mode
 
     @property
     def statistics_instruction_counting(self) -> bool:

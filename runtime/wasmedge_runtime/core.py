@@ -80,6 +80,17 @@ def type_number(kind: FunctionType) -> _TypeNumber:
         return found
 
 
+_cores: weakref.WeakValueDictionary[int, StoreCore] = weakref.WeakValueDictionary()
+"""By the address of the activation."""
+
+
+def keep_failure(activation: int, error: BaseException) -> None:
+    """Note why a function has no code; the call of it ends by raising the error."""
+    core = _cores.get(activation)
+    if core is not None:
+        core.pending = error
+
+
 class StoreCore:
     """The native side of one Store."""
 
@@ -89,6 +100,7 @@ class StoreCore:
         """Held during a call: a Store runs one call at a time, from whichever thread."""
         self.activation = Activation(gas_limit=_NO_LIMIT)
         self.activation_address = ctypes.addressof(self.activation)
+        _cores[self.activation_address] = self
         self._results = (ctypes.c_ubyte * ((MAX_RESULTS + 1) * SLOT_BYTES))()
         at = ctypes.addressof(self._results)
         self.activation.results = -(-at // SLOT_BYTES) * SLOT_BYTES
@@ -298,7 +310,12 @@ class StoreCore:
                 self._raise_host_failure(pending)
             finally:
                 del pending
-        if status == layout.STATUS_HOST_FAILED:
+        if status == layout.STATUS_NOT_PROVIDED and pending is not None:
+            try:
+                raise pending
+            finally:
+                del pending
+        if status in (layout.STATUS_HOST_FAILED, layout.STATUS_NOT_PROVIDED):
             # A signal's exception came before the body, and was reported and dropped.
             check_signals()
             raise KeyboardInterrupt
@@ -359,7 +376,7 @@ class StoreCore:
             return
         left = activation.gas_limit - activation.gas
         costs = instance.statistics_costs
-        for opcode in instance.loaded.segments[activation.gas_segment]:
+        for opcode in instance.loaded.runs[activation.gas_function][activation.gas_run]:
             left -= costs[opcode]
             if left < 0:
                 break

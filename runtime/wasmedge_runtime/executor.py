@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import ctypes
+import array
 import logging
-from typing import Any, cast
+from typing import Any
 
-from . import convert
 from .closable import Closable
-from .codegen.module import Variant
+from .codegen.unit import Variant
 from .compiled import compiled_module
 from .configure import Configure
 from .core import StoreCore
-from .errors import MESSAGES, ErrCode, InstantiationError, Trap, WasmEdgeError
+from .errors import MESSAGES, ErrCode, InstantiationError, WasmEdgeError
 from .function import Function
+from .global_ import Global
 from .import_object import ImportObject
-from .instance import Extern, Imports, ModuleInstance
+from .instance import Extern, Imports, LinkedFunctions, ModuleInstance
 from .log import log_execution
 from .memory import Memory
-from .module import ACTIVE, AST, DECLARATIVE, PASSIVE, ConstExpr, Import
-from .opcodes import (
-    F32_CONST,
-    F64_CONST,
-    GLOBAL_GET,
-    I32_CONST,
-    I64_CONST,
-    REF_FUNC,
-    V128_CONST,
-)
+from .module import AST, Import
+from .native.type_stubs import prepare
 from .statistics import Statistics
 from .store import Store
 from .table import Table
-from .types import FunctionType, GlobalType, Limit, MemoryType, TableType, ValType
-from .values import V128
+from .tiers.optimizer import Progress
+from .types import FunctionType, GlobalType, Limit, MemoryType, TableType
 
 _log = logging.getLogger("wasmedge")
 
@@ -43,11 +35,17 @@ class Executor(Closable):
     Args:
         config: limits and statistics; copied. The defaults when None.
         statistics: what calls add to, as far as `config` switches it on.
+        progress: called with a `CodeStatus` now and then while instantiation waits for optimised
+            code (`CompilationMode.OPTIMIZED`); what it raises ends the waiting.
     """
 
     def __init__(
-        self, config: Configure | None = None, statistics: Statistics | None = None
+        self,
+        config: Configure | None = None,
+        statistics: Statistics | None = None,
+        progress: Progress | None = None,
     ) -> None:
+        self._progress = progress
         self._config = Configure() if config is None else config.copy()
         self._statistics = statistics
 
@@ -200,19 +198,14 @@ class Executor(Closable):
                 core,
                 ast,
                 name,
-                compiled_module(ast, variant),
+                compiled_module(ast, variant, config.compilation_mode, self._progress),
                 imports,
                 memories,
                 self._statistics if measured else None,
                 config.statistics_time_measuring,
             )
             imports.keep(instance)
-            for definition in ast.globals:
-                instance.add_global(_evaluate(instance, definition.init))
-            _initialise_elements(instance, ast)
-            _initialise_data(instance, ast)
-            if ast.start is not None:
-                instance.function(ast.start)()
+            instance.initialise()
         return instance
 
     def _make_memory(self, core: StoreCore, kind: MemoryType) -> Memory:
@@ -231,35 +224,56 @@ class Executor(Closable):
 
 
 def _resolve_imports(store: Store, core: StoreCore, ast: AST) -> Imports:
-    imports = Imports()
-    for wanted in ast.imports:
-        exports = store.exports_of(wanted.module)
-        if exports is None:
-            known = ", ".join(store.list_module()) or "none"
-            raise InstantiationError(
-                ErrCode.UnknownImport,
-                f"unknown import: {wanted.module!r} {wanted.name!r}: "
-                f"no module of that name is registered; registered are: {known}",
-            )
-        extern = exports.get(wanted.name)
-        if extern is None:
-            raise InstantiationError(
-                ErrCode.UnknownImport,
-                f"unknown import: module {wanted.module!r} does not export {wanted.name!r}",
-            )
-        if isinstance(extern, Function):
-            extern = extern.for_type(wanted.type)
-        _check_type(wanted, extern)
-        if isinstance(extern, Function):
-            imports.functions.append(extern.record_in(core))
-            imports.function_objects.append(extern)
-        elif isinstance(extern, Table):
+    links = store.linked
+    linked = links.get(ast)
+    if linked is None:
+        prepare(wanted.type for wanted in ast.imports if isinstance(wanted.type, FunctionType))
+        # In the order of the file: the first one that is not there is the error.
+        linked = LinkedFunctions(array.array("Q"), [], [], [], [])
+        for wanted in ast.imports:
+            extern = _find(store, wanted)
+            if not isinstance(extern, Function):
+                linked.others.append(wanted)
+                continue
+            record, keeper = extern.record_in(core)
+            linked.records.append(record)
+            linked.keepers.append(keeper)
+            linked.objects.append(extern)
+            if extern.carries_references:
+                linked.carriers.append(extern)
+        links[ast] = linked
+    imports = Imports(linked)
+    for wanted in linked.others:
+        extern = _find(store, wanted)
+        if isinstance(extern, Table):
             imports.tables.append(extern)
         elif isinstance(extern, Memory):
             imports.memories.append(extern)
-        else:
+        elif isinstance(extern, Global):
             imports.globals.append(extern)
     return imports
+
+
+def _find(store: Store, wanted: Import) -> Extern:
+    """What is registered for an import, if its type fits."""
+    exports = store.exports_of(wanted.module)
+    if exports is None:
+        known = ", ".join(store.list_module()) or "none"
+        raise InstantiationError(
+            ErrCode.UnknownImport,
+            f"unknown import: {wanted.module!r} {wanted.name!r}: "
+            f"no module of that name is registered; registered are: {known}",
+        )
+    extern = exports.get(wanted.name)
+    if extern is None:
+        raise InstantiationError(
+            ErrCode.UnknownImport,
+            f"unknown import: module {wanted.module!r} does not export {wanted.name!r}",
+        )
+    if isinstance(extern, Function):
+        extern = extern.for_type(wanted.type)
+    _check_type(wanted, extern)
+    return extern
 
 
 def _check_type(wanted: Import, extern: Extern) -> None:
@@ -294,60 +308,3 @@ def _limits_match(actual: Limit, expected: Limit) -> bool:
     if expected.max is None:
         return True
     return actual.max is not None and actual.max <= expected.max
-
-
-def _evaluate(instance: ModuleInstance, expression: ConstExpr) -> Any:
-    """The value of a constant expression (specification 3.3.10), as a Python value."""
-    ((opcode, immediate),) = expression
-    if opcode in (I32_CONST, I64_CONST):
-        return immediate
-    if opcode == F32_CONST:
-        return convert.from_bits(cast(int, immediate), ValType.F32)
-    if opcode == F64_CONST:
-        return convert.from_bits(cast(int, immediate), ValType.F64)
-    if opcode == V128_CONST:
-        return V128.from_bytes(cast(bytes, immediate))
-    if opcode == GLOBAL_GET:
-        return instance.globals[cast(int, immediate)].value
-    if opcode == REF_FUNC:
-        return instance.function(cast(int, immediate))
-    return None  # ref.null
-
-
-def _initialise_elements(instance: ModuleInstance, ast: AST) -> None:
-    core = instance.core
-    for number, segment in enumerate(ast.elements):
-        if segment.mode == DECLARATIVE:
-            continue
-        handles = []
-        for expression in segment.init:
-            ((opcode, immediate),) = expression
-            if opcode == REF_FUNC:
-                handles.append(instance.record_address(cast(int, immediate)))
-            else:
-                value = _evaluate(instance, expression)
-                handles.append(core.to_handle(value, segment.ref_type, instance.keep))
-        if segment.mode == PASSIVE:
-            instance.set_element_segment(number, handles)
-            continue
-        offset = _evaluate(instance, cast(ConstExpr, segment.offset)) & 0xFFFFFFFF
-        instance.tables[segment.table].put_handles(offset, handles)
-
-
-def _initialise_data(instance: ModuleInstance, ast: AST) -> None:
-    data = ast.data
-    start = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
-    for number, segment in enumerate(ast.data_segments):
-        length = segment.end - segment.start
-        if segment.mode != ACTIVE:
-            instance.set_data_segment(number, start + segment.start, length)
-            continue
-        memory = instance.memories[segment.memory]
-        offset = _evaluate(instance, cast(ConstExpr, segment.offset)) & 0xFFFFFFFF
-        if offset + length > memory.byte_size:
-            raise Trap(
-                ErrCode.MemoryOutOfBounds,
-                f"out of bounds memory access: data segment {number} does not fit: "
-                f"{length} bytes at {offset}, the memory has {memory.byte_size}",
-            )
-        ctypes.memmove(memory.base + offset, start + segment.start, length)

@@ -18,8 +18,8 @@ from .errors import (
     closed_error,
 )
 from .marshal import Caller, make_callback
-from .native.host_stubs import host_stub
 from .native.layout import SLOT_BYTES, STATUS_HOST_FAILED, FunctionRecord, HostContext
+from .native.type_stubs import type_stubs
 from .types import FunctionType, RefType, ValType
 from .values import ExternRef, FuncRef
 
@@ -153,10 +153,15 @@ class Function(Closable):
         link = self.link(core)
         return link.record_address, link
 
+    @property
+    def carries_references(self) -> bool:
+        """Whether its arguments can be references to functions of a module that imports it."""
+        return self._instance is not None and ValType.FUNCREF in self._type.parameters
+
     def imported_by(self, instance: ModuleInstance) -> None:
-        """References to functions of a module that imports this one can be its arguments: then the
-        module where they go keeps that module alive."""
-        if self._instance is not None and ValType.FUNCREF in self._type.parameters:
+        """Keep an importing module alive where references to its functions go: for a function
+        that `carries_references`."""
+        if self._instance is not None:
             self._instance.keep(instance)
 
     def link(self, core: StoreCore) -> HostLink:
@@ -297,7 +302,7 @@ class HostLink:
         context.status = STATUS_HOST_FAILED
         context.returned = core.support.host_returned
         self._record = FunctionRecord(
-            host_stub(kind), ctypes.addressof(context), self._type_number.number, 0
+            type_stubs(kind).host, ctypes.addressof(context), self._type_number.number
         )
         self.record_address = ctypes.addressof(self._record)
         core.links[self.record_address] = self

@@ -55,6 +55,7 @@ class Global(Closable):
         self._core = core
         self._pending: Any = None
         self._keepers: set[Any] = set()
+        self._importers: set[Any] = set()
 
     def held_by(self, owner: Any) -> Global:
         """The same global as an object that keeps the instance alive whose function it may hold
@@ -87,7 +88,15 @@ class Global(Closable):
     def imported_by(self, instance: ModuleInstance) -> None:
         """As `Table.imported_by`, for a variable that holds a function reference."""
         if self._type.val_type == ValType.FUNCREF and self._type.mutability == ValMut.VAR:
-            self.keep(instance)
+            self._importers.add(instance)
+
+    def forget(self) -> list[Any]:
+        """What need not be kept alive any more, as `Table.forget`."""
+        if self._importers:
+            return []
+        kept = list(self._keepers)
+        self._keepers.clear()
+        return kept
 
     def handles(self) -> Iterator[int]:
         """The handle in it, unless null."""

@@ -2,46 +2,68 @@
 
 from __future__ import annotations
 
+import array
 import ctypes
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
-from .core import StoreCore, type_number
+from .core import StoreCore
+from .errors import ErrCode, WasmEdgeError
 from .function import Function
 from .global_ import Global
+from .initial import initial_state
 from .marshal import Caller, make_caller
 from .memory import Memory
-from .module import AST
+from .module import AST, Import
 from .native.layout import ContextHeader, FunctionRecord
 from .table import Table
+from .tiers.module import CompiledModule
+from .tiers.status import CodeStatus
 from .types import ExternType
 
 if TYPE_CHECKING:
-    from .compiled import CompiledModule
     from .statistics import Statistics
 
 Extern = Function | Table | Memory | Global
 _Own = TypeVar("_Own", Table, Global)
 
 _RECORD_BYTES = ctypes.sizeof(FunctionRecord)
+_ACTIVATION = ContextHeader.offset("activation") >> 3
+_COSTS = ContextHeader.offset("costs") >> 3
+
+
+class LinkedFunctions(NamedTuple):
+    """The functions that a module imports, found in one Store: the same for each instance, until
+    what is registered there changes."""
+
+    records: array.array[int]
+    """Addresses of their records."""
+    keepers: list[Any]
+    """What keeps the records alive."""
+    objects: list[Function]
+    carriers: list[Function]
+    """Those whose arguments can be references to functions of the importing module."""
+    others: list[Import]
+    """Imports of other kinds, which are looked up each time: their sizes change."""
 
 
 class Imports:
     """The resolved imports of a module, by kind, in the order of the index spaces."""
 
-    def __init__(self) -> None:
-        self.functions: list[tuple[int, Any]] = []  # record address, what keeps it alive
-        self.function_objects: list[Function] = []
+    def __init__(self, linked: LinkedFunctions) -> None:
+        self._linked = linked
+        self.records = linked.records
+        self.function_objects = linked.objects
         self.tables: list[Table] = []
         self.memories: list[Memory] = []
         self.globals: list[Global] = []
 
     def keep(self, instance: ModuleInstance) -> None:
         """Let what can hold references to functions of the importing module keep it alive."""
-        for function in self.function_objects:
+        for function in self._linked.carriers:
             function.imported_by(instance)
         for table in self.tables:
             table.imported_by(instance)
@@ -111,8 +133,9 @@ class ModuleInstance:
         for table in self.tables[ast.imported_tables :]:
             table.lend()
             table.bind(core)
-        self._type_numbers = [type_number(kind) for kind in ast.types]
-        self._costs: ctypes.Array[ctypes.c_uint64] | None = None
+        self._initial = initial_state(compiled, ast)
+        self._costs: dict[int, ctypes.Array[ctypes.c_uint64]] = {}
+        self._cost_table: ctypes.Array[ctypes.c_uint64] | None = None
         self._costs_of: tuple[Statistics, int] | None = None
         self.statistics_costs: list[int] = []
         layout = compiled.layout
@@ -120,60 +143,105 @@ class ModuleInstance:
         self._memory_block = (ctypes.c_uint64 * (layout.size // 8 + 2))()
         start = ctypes.addressof(self._memory_block)
         self.context = -(-start // 16) * 16
+        if compiled.variant.gas and statistics is not None:
+            self._cost_table = (ctypes.c_uint64 * max(len(ast.bodies), 1))()
+            self.statistics_costs = statistics._cost_table
         self._fill_context()
         if statistics is not None:
             self.update_costs(statistics)  # also calls that nobody measures may come through here
             core.costs_of = None
         core.contexts[self.context] = weakref.ref(self)
         core.memory_of[self.context] = self.memories[0] if self.memories else None
-        self._element_arrays: dict[int, ctypes.Array[ctypes.c_uint64]] = {}
-        self.globals: list[Global] = list(imports.globals)
+        self._element_arrays: list[bytearray] = []
+        self._globals: dict[int, Global] = dict(enumerate(imports.globals))
+        self._initial_words = b""
 
     def _fill_context(self) -> None:
-        layout, core, ast = self.loaded.layout, self.core, self._ast
-        # One view for all words: ctypes takes several times as long for each.
-        cells = (ctypes.c_uint64 * (layout.size // 8)).from_address(self.context)
-
-        def put(offset: int, value: int) -> None:
-            cells[offset >> 3] = value
-
-        put(ContextHeader.offset("activation"), core.activation_address)
-        put(ContextHeader.offset("helpers"), core.support.helpers)
+        layout, core = self.loaded.layout, self.core
+        words = self.loaded.fill(self, self.context)
+        words[_ACTIVATION] = core.activation_address
+        if self._cost_table is not None:
+            words[_COSTS] = ctypes.addressof(self._cost_table)
         for i, memory in enumerate(self.memories):
-            put(layout.memory_record(i), memory.record_address)
-            put(layout.memory_base(i), memory.base)
+            words[layout.memory_record(i) >> 3] = memory.record_address
+            words[layout.memory_base(i) >> 3] = memory.base
         for i, table in enumerate(self.tables):
-            put(layout.table_record(i), table.record_address)
-            put(layout.table_base(i), table.base)
-        for i, type_ in enumerate(self._type_numbers):
-            put(layout.type_number(i), type_.number)
-        for i, (record, _) in enumerate(self._imports.functions):
-            put(layout.imported_function(i), record)
+            words[layout.table_record(i) >> 3] = table.record_address
+            words[layout.table_base(i) >> 3] = table.base
+        at = layout.imported_function(0) >> 3
+        words[at : at + len(self._imports.records)] = self._imports.records
         for i, cell in enumerate(self._imports.globals):
-            put(layout.imported_global(i), cell.address)
-        numbers = [
-            self._type_numbers[ast.function_type_indices[i]].number for i in layout.referenced
-        ]
-        offset = layout.records >> 3
-        for number, (code, thunk) in zip(numbers, self.loaded.entries, strict=True):
-            cells[offset : offset + 4] = [code, self.context, number, thunk]
-            offset += 4
+            words[layout.imported_global(i) >> 3] = cell.address
 
     def _put(self, offset: int, value: int) -> None:
         ctypes.c_uint64.from_address(self.context + offset).value = value
 
-    def add_global(self, value: Any) -> None:
-        """The next own global, with its initial value."""
-        index = len(self.globals)
-        address = self.context + self.loaded.layout.global_cell(index)
-        kind = self._ast.global_types[index]
-        cell = Global._of_instance(kind, address, self._memory_block, self.core)
-        cell._set(value)
-        if cell._type.val_type in (0x70, 0x6F):
-            if cell._type.val_type == 0x6F:
-                self.core.extern_holders.add(cell)
-            self._keepers |= cell._keepers
-        self.globals.append(cell)
+    # Initial values, which `initial.InitialState` puts in place.
+
+    def initialise(self) -> None:
+        """Globals, element segments, data segments, start function (specification 4.5.4).
+
+        Raises:
+            Trap: a segment does not fit, or the start function trapped.
+            HostFunctionError: a host function that the start function called raised.
+        """
+        self._initial_words = self._initial.apply(self)
+        self._run_start()
+
+    def _run_start(self) -> None:
+        if self._ast.start is not None:
+            self.function(self._ast.start)()
+
+    def reset(self) -> None:
+        """Bring the instance back to what it was when `Executor.instantiate` returned it.
+
+        Its own memories have their initial size and content again, its tables and globals their
+        initial sizes and values, dropped segments are there again, and the start function has run
+        once more. What it imports is left alone: memories, tables and globals of others stay as
+        they are, also where its segments had written into them. Functions, memories, tables and
+        globals that were taken from its exports stay valid; so do views of a memory, which show
+        its new content.
+
+        It takes microseconds, and time for the pages that were written to.
+
+        Raises:
+            WasmEdgeError: WrongVMWorkflow while the Store runs a call. RuntimeError while there is
+                a view of a memory that is longer than the memory was at first; nothing is changed
+                then.
+            Trap, HostFunctionError: the start function failed, as it may in `instantiate`.
+        """
+        core = self.core
+        _refuse_in_call(core)
+        with core.lock:
+            _refuse_in_call(core)
+            # What it kept alive goes last: that may run finalizers, which may use the instance.
+            dropped = self._initial.reset(self, self._initial_words)
+            self._run_start()
+        del dropped
+
+    def global_address(self, index: int) -> int:
+        """Address of the cell of a global, by its index in the index space."""
+        if index < self._ast.imported_globals:
+            return self._imports.globals[index].address
+        return self.context + self.loaded.layout.global_cell(index)
+
+    def global_at(self, index: int) -> Global:
+        """A global by its index in the index space; an own one is made when somebody asks."""
+        cell = self._globals.get(index)
+        if cell is None:
+            cell = Global._of_instance(
+                self._ast.global_types[index],
+                self.global_address(index),
+                self._memory_block,
+                self.core,
+            )
+            cell = self._globals.setdefault(index, cell)
+        return cell
+
+    def own_globals(self) -> list[Global]:
+        """The own globals that somebody asked for."""
+        first = self._ast.imported_globals
+        return [cell for index, cell in list(self._globals.items()) if index >= first]
 
     def set_data_segment(self, index: int, address: int, length: int) -> None:
         """Let `memory.init` find the bytes of a passive segment, in the module's file."""
@@ -181,13 +249,16 @@ class ModuleInstance:
         self._put(offset, address)
         self._put(offset + 8, length)
 
-    def set_element_segment(self, index: int, handles: list[int]) -> None:
-        """Let `table.init` find the references of a passive segment."""
-        elements = (ctypes.c_uint64 * max(len(handles), 1))(*handles)
-        self._element_arrays[index] = elements
+    def add_element_segment(self, index: int, count: int) -> int:
+        """Room for the references of a passive segment, where `table.init` finds them: its
+        address."""
+        elements = bytearray(count * 8)
+        self._element_arrays.append(elements)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(elements)) if count else 0
         offset = self.loaded.layout.element_segment(index)
-        self._put(offset, ctypes.addressof(elements))
-        self._put(offset + 8, len(handles))
+        self._put(offset, address)
+        self._put(offset + 8, count)
+        return address
 
     def keep(self, owner: Any) -> None:
         """Keep alive what a reference in this instance refers to."""
@@ -199,7 +270,7 @@ class ModuleInstance:
     def record_address(self, index: int) -> int:
         """Address of the record of a function, by its index in the index space."""
         if index < self._ast.imported_functions:
-            return self._imports.functions[index][0]
+            return self._imports.records[index]
         return self.context + self.loaded.layout.function_record(index)
 
     def record_number(self, index: int) -> int:
@@ -252,7 +323,7 @@ class ModuleInstance:
     def function_name_at(self, address: int) -> str | None:
         """Name of the function whose code contains an address: from the name section if it has
         one, else from the exports, else its number."""
-        symbol = self.loaded.code.symbol_at(address)
+        symbol = self.loaded.symbol_at(address)
         if symbol is None or not symbol.startswith("f") or not symbol[1:].isdecimal():
             return None
         index = int(symbol[1:])
@@ -281,7 +352,7 @@ class ModuleInstance:
             return table if index < self._ast.imported_tables else self._held(kind, index, table)
         if kind == ExternType.MEMORY:
             return self.memories[index]
-        cell = self.globals[index]
+        cell = self.global_at(index)
         return cell if index < self._ast.imported_globals else self._held(kind, index, cell)
 
     def _held(self, kind: ExternType, index: int, own: _Own) -> _Own:
@@ -296,20 +367,32 @@ class ModuleInstance:
         """What the module exports, by name."""
         return Exports(self)
 
+    @property
+    def code_status(self) -> CodeStatus:
+        """How the code of the module stands: in which tier, and how much of it is done."""
+        return self.loaded.status
+
     def update_costs(self, statistics: Statistics) -> None:
         """Bring the gas of each run of instructions up to date with the cost table."""
-        if not self.loaded.variant.gas:
-            return
         version = (statistics, statistics._cost_version)
-        if self._costs_of == version:
+        if self._cost_table is None or self._costs_of == version:
             return
-        table = statistics._cost_table
+        self._costs_of, self.statistics_costs = version, statistics._cost_table
+        self.add_costs(list(self.loaded.runs))
+
+    def add_costs(self, functions: Iterable[int]) -> None:
+        """Set the gas of the runs of instructions of own functions, which have got code."""
+        if self._cost_table is None:
+            return
+        table = self.statistics_costs
         limit = (1 << 64) - 1
-        costs = (ctypes.c_uint64 * max(len(self.loaded.segments), 1))(
-            *(min(sum(table[op] for op in run), limit) for run in self.loaded.segments)
-        )
-        self._costs, self._costs_of, self.statistics_costs = costs, version, table
-        self._put(ContextHeader.offset("costs"), ctypes.addressof(costs))
+        for own in functions:
+            runs = self.loaded.runs[own]
+            costs = (ctypes.c_uint64 * max(len(runs), 1))(
+                *(min(sum(table[op] for op in run), limit) for run in runs)
+            )
+            self._costs[own] = costs
+            self._cost_table[own] = ctypes.addressof(costs)
 
     def close(self) -> None:
         """Do nothing: the Store, and whoever holds the instance, decide how long it lives."""
@@ -330,3 +413,12 @@ def _keep(instance: weakref.ref[ModuleInstance], owner: Any) -> None:
     found = instance()
     if found is not None:
         found.keep(owner)
+
+
+def _refuse_in_call(core: StoreCore) -> None:
+    if core.activation.depth:
+        raise WasmEdgeError(
+            ErrCode.WrongVMWorkflow,
+            "wrong VM workflow: an instance cannot be reset while its Store runs a call; "
+            "do it when the call has ended",
+        )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import convert
 from .errors import Terminate
 from .native.layout import CALL_SLOTS, SLOT_BYTES, STATUS_HOST_RAISED, CallDescriptor
+from .native.type_stubs import type_stubs
 from .types import FunctionType
 from .values import V128
 
@@ -196,6 +197,7 @@ def make_caller(
     descriptor = CallDescriptor.from_address(address)
     descriptor.activation = core.activation_address
     descriptor.record = record
+    descriptor.thunk = type_stubs(kind).thunk
     activation = core.activation
 
     enter: Callable[[int], int] = core.support.enter

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from .closable import Closable
 from .errors import ErrCode, WasmEdgeError
+from .native.image import Image
 from .native.layout import MemoryRecord
 from .native.reservation import Reservation
 from .native.support import support
@@ -50,18 +53,18 @@ class Memory(Closable):
         self._record = MemoryRecord(
             self._reservation.base, limit.min * PAGE_BYTES, min(most, reserved)
         )
-        self._view = self._reservation.view(self.byte_size)
-        self._core: StoreCore | None = None
-
-    @property
-    def record_address(self) -> int:
+        self.record_address = ctypes.addressof(self._record)
         """Of the `layout.MemoryRecord`, for generated code."""
-        return ctypes.addressof(self._record)
-
-    @property
-    def base(self) -> int:
+        self.base = self._reservation.base
         """Address of the first byte; it never changes."""
-        return int(self._record.base)
+        self._initial_bytes = limit.min * PAGE_BYTES
+        self._view: memoryview | None = None
+        self._grown_views: list[weakref.ref[Any]] = []
+        """What views of more than the initial size are views of, as long as there are any."""
+        self._resetting = False
+        self.image: Image | None = None
+        """What it was initialised with, when that is mapped instead of copied."""
+        self._core: StoreCore | None = None
 
     @property
     def reserved_bytes(self) -> int:
@@ -84,6 +87,20 @@ class Memory(Closable):
         core.check_free(self)
         self._core = core
         core.add_memory(self)
+
+    def map_image(self, image: Image) -> None:
+        """Put a module's initial data into it, which fits into its initial size.
+
+        Raises:
+            WasmEdgeError: RuntimeError when the system refuses.
+        """
+        try:
+            image.map_at(self.base)
+        except OSError as error:
+            raise WasmEdgeError(
+                ErrCode.RuntimeError, f"cannot map the initial data of a memory: {error}"
+            ) from error
+        self.image = image
 
     @property
     def memory_type(self) -> MemoryType:
@@ -120,8 +137,7 @@ class Memory(Closable):
             WasmEdgeError: MemoryOutOfBounds.
             TypeError, ValueError: an argument is not an int of 0 or more.
         """
-        self._check_range(offset, length)
-        return self._content()[offset : offset + length].tobytes()
+        return self._part(offset, length).tobytes()
 
     def set_data(
         self, data: bytes | bytearray | memoryview, offset: int, length: int | None = None
@@ -140,14 +156,15 @@ class Memory(Closable):
                     f"length {length} is outside the data, which has {len(source)} bytes"
                 )
             source = source[:length]
-        self._check_range(offset, len(source))
+        part = self._part(offset, len(source))
         if source:
-            self._content()[offset : offset + len(source)] = source
+            part[:] = source
 
     def view(self) -> memoryview:
         """The current content, writable and without a copy.
 
-        The view keeps its memory valid, also after `close()`; it does not see later growth.
+        The view keeps its memory valid, also after `close()`; it does not see later growth. It sees
+        what `ModuleInstance.reset` does, which is refused while a view of a grown memory is alive.
         """
         self._check_open()
         return self._content()[:]
@@ -156,20 +173,64 @@ class Memory(Closable):
         """All of the current content. Kept: each size is a ctypes type, which takes time to make,
         and which only the cycle collector frees."""
         view = self._view
-        if len(view) != self._record.bytes:
-            view = self._view = self._reservation.view(self.byte_size)
+        if view is None or len(view) != self._record.bytes:
+            view = self._view = self._new_view()
         return view
 
-    def _check_range(self, offset: int, length: int) -> None:
+    def _new_view(self) -> memoryview:
+        while True:
+            # What a reset takes away must not be seen any more once it has looked for views. A lock
+            # would not do: signal handlers and finalizers may come here in the middle of a reset.
+            size = self._initial_bytes if self._resetting else self.byte_size
+            view = self._reservation.view(size)
+            if size <= self._initial_bytes:
+                return view
+            self._grown_views.append(weakref.ref(view.obj, self._grown_views.remove))
+            if not self._resetting and size <= self._record.bytes:
+                return view
+
+    def _part(self, offset: int, length: int) -> memoryview:
         self._check_open()
         _check_unsigned("offset", offset)
         _check_unsigned("length", length)
-        if offset + length > self.byte_size:
+        content = self._content()  # once: another thread may grow or reset the memory
+        if offset + length > len(content):
             raise WasmEdgeError(
                 ErrCode.MemoryOutOfBounds,
                 f"out of bounds memory access: {length} bytes at {offset}, "
-                f"the memory has {self.byte_size}",
+                f"the memory has {len(content)}",
             )
+        return content[offset : offset + length]
+
+
+def reset_memories(memories: Sequence[Memory]) -> None:
+    """Give memories, which no guest uses meanwhile, their initial size, and zeros as their content
+    or the image that is mapped there.
+
+    Raises:
+        WasmEdgeError: RuntimeError when there are views of what a memory has grown by, then before
+            anything is changed; or when the system refuses.
+    """
+    try:
+        for memory in memories:
+            memory._resetting = True
+            if memory.byte_size > memory._initial_bytes:
+                memory._view = None
+            if memory._grown_views:
+                raise WasmEdgeError(
+                    ErrCode.RuntimeError,
+                    f"cannot take a memory back to {memory._initial_bytes} bytes while there is a "
+                    "view of it that is longer: release() the view, or let go of it, before",
+                )
+        reset = support().memory_reset
+        for memory in memories:
+            if reset(memory.record_address, memory._initial_bytes) < 0:
+                raise WasmEdgeError(
+                    ErrCode.RuntimeError, "the system refuses to take a memory's pages back"
+                )
+    finally:
+        for memory in memories:
+            memory._resetting = False
 
 
 def _check_unsigned(what: str, value: int) -> None:

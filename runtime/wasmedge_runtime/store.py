@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -9,8 +10,9 @@ from .closable import Closable
 from .core import StoreCore
 from .function import Function
 from .global_ import Global
-from .instance import Extern, ModuleInstance
+from .instance import Extern, LinkedFunctions, ModuleInstance
 from .memory import Memory
+from .module import AST
 from .table import Table
 
 _Kind = TypeVar("_Kind", Function, Table, Memory, Global)
@@ -26,6 +28,9 @@ class Store(Closable):
         self._core: StoreCore | None = None
         self._anonymous: ModuleInstance | None = None
         self._modules: dict[str, Mapping[str, Extern]] = {}
+        self.linked = _new_links()
+        """What modules import was found to be. Another object whenever that may have changed: who
+        looks something up meanwhile notes it in the old one."""
 
     @property
     def core(self) -> StoreCore:
@@ -51,10 +56,12 @@ class Store(Closable):
     def register(self, name: str, exports: Mapping[str, Extern]) -> None:
         """Make exports importable under a name, which the caller has checked to be free."""
         self._modules[name] = exports
+        self.linked = _new_links()
 
     def unregister(self, name: str) -> None:
         """Forget a registered module; instances that import from it keep working."""
         self._modules.pop(name, None)
+        self.linked = _new_links()
 
     def clear_anonymous(self) -> None:
         """Forget the anonymous module; it lives on while somebody holds it."""
@@ -162,3 +169,8 @@ class Store(Closable):
     def _release(self) -> None:
         self._anonymous = None
         self._modules.clear()
+        self.linked = _new_links()
+
+
+def _new_links() -> weakref.WeakKeyDictionary[AST, LinkedFunctions]:
+    return weakref.WeakKeyDictionary()

@@ -13,6 +13,7 @@ from .closable import Closable
 from .errors import ErrCode, Trap, WasmEdgeError
 from .function import as_reference
 from .limits import MAX_TABLE_ELEMENTS
+from .native import libc
 from .native.layout import TABLE_COMMIT_ELEMENTS, TableRecord
 from .native.reservation import Reservation
 from .types import Limit, RefType, TableType
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from .values import ExternRef, FuncRef
 
 _ELEMENT_BYTES = 8
+
+_SMALL_BYTES = 1 << 16
+"""A table that cannot grow beyond this lives in ordinary memory: reserving address space, touching
+its first page and giving it back takes some 20 us."""
 
 
 class Table(Closable):
@@ -46,20 +51,36 @@ class Table(Closable):
                 f"out of bounds table access: a table has at most {MAX_TABLE_ELEMENTS} elements",
             )
         most = MAX_TABLE_ELEMENTS if limit.max is None else min(limit.max, MAX_TABLE_ELEMENTS)
-        committed = -(-limit.min // TABLE_COMMIT_ELEMENTS) * TABLE_COMMIT_ELEMENTS
-        reserved = -(-max(most, 1) // TABLE_COMMIT_ELEMENTS) * TABLE_COMMIT_ELEMENTS
-        try:
-            self._reservation = Reservation(reserved * _ELEMENT_BYTES, committed * _ELEMENT_BYTES)
-        except OSError as error:
-            raise WasmEdgeError(
-                ErrCode.RuntimeError, f"no room for a table of {limit.min} elements: {error}"
-            ) from error
+        if most * _ELEMENT_BYTES <= _SMALL_BYTES:
+            self._memory: Any = bytearray(max(most, 1) * _ELEMENT_BYTES)
+            base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+            committed = most
+        else:
+            self._memory = self._reserve(limit.min, most)
+            base = self._memory.base
+            committed = _in_steps(limit.min)
+        self.base: int = base
+        """Address of the first element; it never changes."""
         self._type = table_type
-        self._record = TableRecord(self._reservation.base, limit.min, most, committed)
+        self._record = TableRecord(base, limit.min, most, committed)
+        self.record_address = ctypes.addressof(self._record)
+        """Of the `layout.TableRecord`, for generated code."""
         self._core: StoreCore | None = None
         self._pending: dict[int, FuncRef | ExternRef | None] = {}
         self._keepers: set[Any] = set()
+        self._importers: set[Any] = set()
         self._owner: Any = None
+
+    @staticmethod
+    def _reserve(size: int, most: int) -> Reservation:
+        try:
+            return Reservation(
+                _in_steps(max(most, 1)) * _ELEMENT_BYTES, _in_steps(size) * _ELEMENT_BYTES
+            )
+        except OSError as error:
+            raise WasmEdgeError(
+                ErrCode.RuntimeError, f"no room for a table of {size} elements: {error}"
+            ) from error
 
     def held_by(self, owner: Any) -> Table:
         """The same table as an object that keeps the instance alive whose functions it holds.
@@ -70,16 +91,6 @@ class Table(Closable):
         table = copy.copy(self)
         table._owner = owner
         return table
-
-    @property
-    def record_address(self) -> int:
-        """Of the `layout.TableRecord`, for generated code."""
-        return ctypes.addressof(self._record)
-
-    @property
-    def base(self) -> int:
-        """Address of the first element; it never changes."""
-        return int(self._record.base)
 
     def bind(self, core: StoreCore) -> None:
         """Make it part of a Store; raises when it belongs to another one."""
@@ -101,22 +112,39 @@ class Table(Closable):
         """References to functions of a module that imports the table can flow into it: that keeps
         the module alive."""
         if self._type.ref_type == RefType.FUNCREF:
-            self.keep(instance)
+            self._importers.add(instance)
 
-    def put_handles(self, index: int, handles: list[int]) -> None:
-        """Write the references of an element segment.
-
-        Raises:
-            Trap: TableOutOfBounds when they do not fit; nothing is written then.
-        """
-        if index + len(handles) > self._record.size:
+    def check_segment(self, index: int, count: int) -> None:
+        """Raise Trap (TableOutOfBounds) unless an element segment fits."""
+        if index + count > self._record.size:
             raise Trap(
                 ErrCode.TableOutOfBounds,
                 f"out of bounds table access: an element segment does not fit: "
-                f"{len(handles)} elements at {index}, the table has {self._record.size}",
+                f"{count} elements at {index}, the table has {self._record.size}",
             )
-        elements = (ctypes.c_uint64 * len(handles))(*handles)
-        ctypes.memmove(self.base + index * _ELEMENT_BYTES, elements, ctypes.sizeof(elements))
+
+    def address(self, index: int) -> int:
+        """Of an element."""
+        return self.base + index * _ELEMENT_BYTES
+
+    def reset(self) -> None:
+        """Give it its initial size, and null references. Callers know that no guest uses it."""
+        record = self._record
+        size = record.size * _ELEMENT_BYTES
+        if size <= _SMALL_BYTES:
+            ctypes.memset(self.base, 0, size)
+        else:
+            libc.discard(self.base, libc.page_ceil(size))
+        record.size = self._type.limit.min
+
+    def forget(self) -> list[Any]:
+        """What need not be kept alive any more, after a reset of an instance that no reference in
+        it can have left: empty if others import it, who may hold some."""
+        if self._importers:
+            return []
+        kept = list(self._keepers)
+        self._keepers.clear()
+        return kept
 
     def handles(self) -> Iterator[int]:
         """Handles of the references in it that are not null."""
@@ -195,8 +223,8 @@ class Table(Closable):
                 f"the limit is {record.max_size}",
             )
         if size > record.committed:
-            committed = -(-size // TABLE_COMMIT_ELEMENTS) * TABLE_COMMIT_ELEMENTS
-            self._reservation.commit(committed * _ELEMENT_BYTES)
+            committed = _in_steps(size)
+            self._memory.commit(committed * _ELEMENT_BYTES)
             record.committed = committed
         record.size = size
 
@@ -209,3 +237,7 @@ class Table(Closable):
                 ErrCode.TableOutOfBounds,
                 f"out of bounds table access: index {index}, the table has {self._record.size}",
             )
+
+
+def _in_steps(elements: int) -> int:
+    return -(-elements // TABLE_COMMIT_ELEMENTS) * TABLE_COMMIT_ELEMENTS

@@ -7,6 +7,7 @@ from wasmedge_runtime.configure import Configure
 from wasmedge_runtime.errors import LoadError
 from wasmedge_runtime.features import needs
 from wasmedge_runtime.module import AST
+from wasmedge_runtime.validate import remembered
 from wasmedge_runtime.validate.context import Context
 from wasmedge_runtime.validate.function import FunctionValidator
 from wasmedge_runtime.validate.module import ModuleValidator
@@ -26,6 +27,9 @@ class Validator(Closable):
     def validate(self, ast: AST) -> None:
         """Check a module; only then `ast.validated` is True.
 
+        The bodies of a large module that was found valid before, with the same proposals, are not
+        looked at again: the cache on disk remembers it by the digest of the file.
+
         Raises:
             LoadError: the instructions of a body are malformed, or use a proposal that is off
                 (bodies are decoded here, not by the Loader).
@@ -43,8 +47,10 @@ class Validator(Closable):
         ast.validated = False
         ast.declared_functions = set()
         ModuleValidator(ast, proposals).validate()
-        bodies = FunctionValidator(ast, Context(ast, proposals))
-        results = [bodies.validate(index) for index in range(len(ast.bodies))]
-        ast.select_types = [select_types for select_types, _ in results]
-        ast.max_operands = [height for _, height in results]
+        if not remembered.recall(ast, proposals):
+            bodies = FunctionValidator(ast, Context(ast, proposals))
+            results = [bodies.validate(index) for index in range(len(ast.bodies))]
+            ast.select_types = [select_types for select_types, _ in results]
+            ast.max_operands = [height for _, height in results]
+            remembered.keep(ast, proposals)
         ast.validated = True

@@ -20,8 +20,11 @@ _waiting: dict[int, int] = {}  # native thread id -> its event descriptor, while
 _LONGEST_MS = 1 << 30
 
 
-class _Event(threading.local):
-    """The event descriptor of a thread, made when it first waits."""
+_own = threading.local()
+
+
+class _Event:
+    """The event descriptor of a thread, closed when the thread ends."""
 
     def __init__(self) -> None:
         self.descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -30,7 +33,12 @@ class _Event(threading.local):
         os.close(self.descriptor)
 
 
-_event = _Event()
+def _event() -> int:
+    """The event descriptor of this thread, made when it first waits."""
+    if not hasattr(_own, "event"):
+        _own.event = _Event()
+    descriptor: int = _own.event.descriptor
+    return descriptor
 
 
 def wake(thread_id: int) -> None:
@@ -60,7 +68,7 @@ def wait(
     poll = select.poll()
     for descriptor, events in wanted.items():
         poll.register(descriptor, events)
-    event = _event.descriptor
+    event = _event()
     poll.register(event, select.POLLIN)
     end = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
     thread_id = threading.get_native_id()

@@ -7,6 +7,7 @@ import pytest
 from wasmedge_pool.protocol import CreateVM, Decoder, ProtocolError, encode
 from wasmedge_pool.settings import _PROPERTIES, config_from_wire, config_to_wire
 from wasmedge_runtime.configure import (
+    CompilationMode,
     CompilerOptimizationLevel,
     CompilerOutputFormat,
     Configure,
@@ -31,6 +32,7 @@ def test_a_configuration_that_is_all_different_arrives_the_same() -> None:
     config = Configure(Proposal.TAIL_CALL, HostRegistration.WASI)
     config.remove_config(Proposal.SIMD)
     config.max_memory_page = 7
+    config.compilation_mode = CompilationMode.BASELINE
     config.compiler_optimization_level = CompilerOptimizationLevel.Os
     config.compiler_output_format = CompilerOutputFormat.NATIVE
     config.compiler_dump_ir = True

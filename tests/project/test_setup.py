@@ -75,9 +75,16 @@ def test_another_place_changes_the_fingerprint(
 
 
 @pytest.mark.parametrize(
-    ("recorded", "wanted", "done"), [("", "", True), ("dev", "", True), ("", "dev", False)]
+    ("recorded", "wanted", "done"),
+    [
+        ("", "", True),
+        ("dev", "", True),
+        ("bench", "dev", True),
+        ("", "dev", False),
+        ("dev", "bench", False),
+    ],
 )
-def test_the_development_set_up_serves_for_running(
+def test_a_larger_set_up_serves_for_a_smaller_one(
     setup: ModuleType, recorded: str, wanted: str, done: bool
 ) -> None:
     setup.RECORD.write_text(f'{{"fingerprint": "f", "extra": "{recorded}"}}')

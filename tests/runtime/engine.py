@@ -28,6 +28,8 @@ from wasmedge_runtime import (
     Validator,
     ValType,
 )
+from wasmedge_runtime.codegen.context import ContextLayout
+from wasmedge_runtime.codegen.unit import UnitTranslator, Variant
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -81,6 +83,12 @@ class Engine:
     def running(self) -> bool:
         """Whether a call is inside the engine."""
         return bool(self.store.core.activation.call_id)
+
+
+def whole(ast: AST, variant: Variant) -> str:
+    """All functions of a module as one unit of LLVM IR."""
+    functions = range(ast.imported_functions, len(ast.function_types))
+    return UnitTranslator(ast, variant, ContextLayout(ast), functions).text()
 
 
 class Running:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.runtime.engine import whole
 from tests.wat import wat
 from wasmedge_runtime import AST, Configure, Loader, Validator
 from wasmedge_runtime.codegen import immediates
-from wasmedge_runtime.codegen.module import ModuleTranslator, Variant
+from wasmedge_runtime.codegen.unit import Variant
 from wasmedge_runtime.opcodes import BY_OPCODE, INSTRUCTIONS
 
 MODULE = """(module
@@ -138,7 +139,7 @@ def test_padding_of_integers_changes_nothing_in_the_code(guarded: bool) -> None:
     padded = _loaded(_with_padding(plain))
     assert len(padded.data) > 1.9 * len(plain.data)
     variant = Variant(guarded, True, True)
-    assert ModuleTranslator(padded, variant).text() == ModuleTranslator(plain, variant).text()
+    assert whole(padded, variant) == whole(plain, variant)
 
 
 def test_the_module_has_every_layout_of_immediates() -> None:

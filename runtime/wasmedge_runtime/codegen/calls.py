@@ -31,8 +31,13 @@ def call(t: FunctionTranslator, code: int, pos: int) -> int:
     index, pos = immediates.unsigned(t.ast.data, pos)
     kind = t.ast.function_types[index]
     t.checkpoint()
-    if index >= t.ast.imported_functions:
-        _call(t, kind, f"@f{index}", "%c")
+    own = index - t.ast.imported_functions
+    if own >= 0:
+        target = f"@f{index}"
+        if not t.unit.is_here(index):
+            slot = f"getelementptr (i8, ptr @functions, i64 {own * 8})"
+            target = t.value(f"load volatile ptr, ptr {slot}, align 8")
+        _call(t, kind, target, "%c")
         return pos
     record = t.context_pointer(t.layout.imported_function(index))
     _call_record(t, kind, record)
@@ -69,7 +74,7 @@ def _table_size(t: FunctionTranslator, table: int) -> str:
 
 def _call_record(t: FunctionTranslator, kind: FunctionType, record: str) -> None:
     """Call through a function record. A host function asks whose memory it may use."""
-    code = t.value(f"load atomic ptr, ptr {record} monotonic, align 8")
+    code = t.value(f"load volatile ptr, ptr {record}, align 8")
     context = t.value(f"load ptr, ptr {t.field(record, FunctionRecord.offset('context'))}")
     t.out.append(f"store ptr %c, ptr {t.activation_field('caller')}")
     _call(t, kind, code, context)
@@ -95,7 +100,7 @@ def _call(t: FunctionTranslator, kind: FunctionType, code: str, context: str) ->
 def _load_results(t: FunctionTranslator, kind: FunctionType) -> list[str]:
     if not kind.returns:
         return []
-    t.module.move(len(kind.returns))
+    t.unit.move(len(kind.returns))
     slots = t.value(f"load ptr, ptr {t.activation_field('results')}")
     return [
         t.value(f"load {IR_TYPE[code]}, ptr {t.field(slots, i * SLOT_BYTES)}, align 8")

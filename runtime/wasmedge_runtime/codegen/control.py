@@ -104,7 +104,7 @@ def _start_alternative(t: FunctionTranslator, frame: Frame) -> None:
 
 def _arrive(t: FunctionTranslator, frame: Frame, operands: list[str]) -> None:
     if len(operands) > 1:
-        t.module.move(len(operands))
+        t.unit.move(len(operands))
     frame.arrivals.append((operands, t.block))
 
 
@@ -193,7 +193,7 @@ def _return(t: FunctionTranslator, operands: list[str]) -> None:
         t.out.append(f"ret {IR_TYPE[types[0]]} {operands[0]}")
         return
     if operands:
-        t.module.move(len(operands))
+        t.unit.move(len(operands))
         slots = t.value(f"load ptr, ptr {t.activation_field('results')}")
         for i, (operand, code) in enumerate(zip(operands, types, strict=True)):
             t.out.append(f"store {IR_TYPE[code]} {operand}, ptr {t.field(slots, i * 16)}, align 8")

@@ -1,7 +1,8 @@
 """One function body from wasm to LLVM IR text: the loop over its instructions, and its frame.
 
-The operand stack holds IR operands (`%v12`, `7`); each emitted line that defines a value takes its
-number from the length of the output, so that no counter has to be kept. Locals live in stack slots,
+The operand stack holds IR operands (`%12`, `7`); each emitted line that defines a value takes its
+number from the length of the output, so that no counter has to be kept. LLVM reads such numbers,
+which only have to grow, much faster than names. Locals live in stack slots,
 which LLVM promotes; within a basic block their values are remembered instead of loaded again.
 
 Metering (counting, gas) works on runs of instructions: a run ends before anything that can trap,
@@ -11,11 +12,12 @@ instruction. Nothing in front of that instruction can be observed from outside.
 
 from __future__ import annotations
 
+import array
 import itertools
 from typing import TYPE_CHECKING
 
 from ..errors import ErrCode
-from ..native.layout import STATUS_STACK_OVERFLOW, Activation
+from ..native.layout import STATUS_STACK_OVERFLOW, Activation, ContextHeader
 from . import immediates
 from .rules import (
     BINARY,
@@ -34,9 +36,11 @@ from .rules import (
 )
 
 if TYPE_CHECKING:
-    from .module import ModuleTranslator
+    from .unit import UnitTranslator
 
 _FUNCTION, _END, _ELSE = 0, 0x0B, 0x05
+_TAKES_CONDITION = (0x04, 0x0D, 0x1B, 0x1C)
+"""if, br_if, select: a comparison in front of one of these is needed as an i1 only."""
 _HUGE = 32_000
 """Lines of IR beyond which a function is not optimised. LLVM takes more than proportional time for
 large functions (40 s were seen for one of 60 KB, made for the purpose); the largest of real
@@ -72,23 +76,25 @@ class Frame:
 class FunctionTranslator:
     """Translates one function; emitters of the instruction families work on its state."""
 
-    def __init__(self, module: ModuleTranslator, index: int) -> None:
-        self.module = module
-        self.ast = module.ast
-        self.layout = module.layout
+    def __init__(self, unit: UnitTranslator, index: int) -> None:
+        self.unit = unit
+        self.ast = unit.ast
+        self.layout = unit.layout
         self.index = index
-        self.body = module.ast.bodies[index - module.ast.imported_functions]
-        self.type = module.ast.function_types[index]
-        self.select_types = module.ast.select_types[index - module.ast.imported_functions]
-        self.guarded = module.variant.guarded
-        self.metering = module.variant.counting or module.variant.gas
+        self.own_index = index - unit.ast.imported_functions
+        self.body = unit.ast.bodies[self.own_index]
+        self.type = unit.ast.function_types[index]
+        self.select_types = unit.ast.select_types[self.own_index]
+        self.guarded = unit.variant.guarded
+        self.metering = unit.variant.counting or unit.variant.gas
 
         self.out: list[str] = []
         self.stack: list[str] = []
         self.frames: list[Frame] = []
         self.prologue: list[str] = []  # of the entry block, in front of everything
-        self.booleans: dict[str, str] = {}  # an i32 that came from an i1 -> that i1
+        self.booleans: dict[str, str] = {}  # an i32 that came from an i1, or an i1 -> that i1
         self.known: dict[int, str] = {}  # values of locals in this basic block
+        self.wide: dict[str, str] = {}  # an i32 -> the same as an i64, in this basic block
         self.run: list[int] = []  # opcodes not yet accounted for
         self.block = "body"
         self.has_calls = False
@@ -105,7 +111,7 @@ class FunctionTranslator:
 
     def value(self, instruction: str) -> str:
         """Emit an instruction and name its result."""
-        name = f"%v{len(self.out)}"
+        name = f"%{len(self.out)}"
         self.out.append(f"{name} = {instruction}")
         return name
 
@@ -116,6 +122,7 @@ class FunctionTranslator:
         self.out.append(label + ":")
         self.block = label
         self.known.clear()
+        self.wide.clear()
 
     def prepare(self, name: str, instruction: str) -> str:
         """A value that the entry block computes once, when anything in the body asks for it."""
@@ -150,7 +157,7 @@ class FunctionTranslator:
     def helper(self, name: str) -> str:
         """The address of a support routine."""
         table = self.context_pointer(8)
-        offset = self.module.helper_offset(name)
+        offset = self.unit.helper_offset(name)
         slot = self.prepare(f"%h.{name}.p", f"getelementptr i8, ptr {table}, i64 {offset}")
         return self.prepare(f"%h.{name}", f"load ptr, ptr {slot}, !invariant.load !0")
 
@@ -158,7 +165,10 @@ class FunctionTranslator:
         """An i32 operand as an unsigned i64."""
         if operand[0] != "%":
             return str(int(operand) & 0xFFFFFFFF)
-        return self.value(f"zext i32 {operand} to i64")
+        wide = self.wide.get(operand)
+        if wide is None:
+            wide = self.wide[operand] = self.value(f"zext i32 {operand} to i64")
+        return wide
 
     def condition(self, operand: str) -> str:
         """An i32 operand as an i1."""
@@ -186,11 +196,11 @@ class FunctionTranslator:
         run = self.run
         if not run:
             return
-        variant = self.module.variant
+        variant = self.unit.variant
         if variant.gas:
-            segment = self.module.add_segment(run)
-            costs = self.context_pointer(16)
-            slot = self.value(f"getelementptr i64, ptr {costs}, i64 {segment}")
+            number = len(self.unit.runs[-1])
+            self.unit.runs[-1].append(array.array("H", run).tobytes())
+            slot = self.value(f"getelementptr i64, ptr {self.costs()}, i64 {number}")
             cost = self.value(f"load i64, ptr {slot}")
             before = self.value("load i64, ptr %gas")
             after = self.value(f"call i64 @llvm.uadd.sat.i64(i64 {before}, i64 {cost})")
@@ -201,7 +211,9 @@ class FunctionTranslator:
             self.publish()
             self.out.append(f"store ptr %c, ptr {self.activation_field('gas_context')}")
             stopper = self.helper("stop_out_of_gas")
-            self.out.append(f"call void {stopper}(ptr {self.activation()}, i64 {segment})")
+            self.out.append(
+                f"call void {stopper}(ptr {self.activation()}, i64 {self.own_index}, i64 {number})"
+            )
             self.out.append("unreachable")
             self.out.append(f"{go}:")
             self.block = go
@@ -212,9 +224,15 @@ class FunctionTranslator:
             self.out.append(f"store i64 {after}, ptr %count")
         run.clear()
 
+    def costs(self) -> str:
+        """The array of the gas of each run of this function."""
+        table = self.context_pointer(ContextHeader.offset("costs"))
+        slot = self.prepare("%costs.p", f"getelementptr ptr, ptr {table}, i64 {self.own_index}")
+        return self.prepare("%costs", f"load ptr, ptr {slot}, !invariant.load !0")
+
     def publish(self) -> None:
         """Write counters to the activation, where a trap, a callee or the caller finds them."""
-        variant = self.module.variant
+        variant = self.unit.variant
         if variant.counting:
             count = self.value("load i64, ptr %count")
             self.out.append(
@@ -226,7 +244,7 @@ class FunctionTranslator:
 
     def refetch(self) -> None:
         """Read counters back after a call."""
-        variant = self.module.variant
+        variant = self.unit.variant
         if variant.counting:
             count = self.value(f"load volatile i64, ptr {self.activation_field('instructions')}")
             self.out.append(f"store i64 {count}, ptr %count")
@@ -249,14 +267,19 @@ class FunctionTranslator:
         if operand[0] != "%":
             address, offset = str((int(operand) & 0xFFFFFFFF) + offset), 0
         else:
-            address = f"%v{len(out)}"
-            out.append(f"{address} = zext i32 {operand} to i64")
+            known = self.wide.get(operand)
+            if known is None:
+                known = self.wide[operand] = f"%{len(out)}"
+                out.append(f"{known} = zext i32 {operand} to i64")
+            address = known
         if self.guarded:
-            pointer = f"%v{len(out)}"
-            out.append(f"{pointer} = getelementptr i8, ptr {base}, i64 {address}")
-            if offset:
-                pointer, start = f"%v{len(out)}", pointer
-                out.append(f"{pointer} = getelementptr i8, ptr {start}, i64 {offset}")
+            pointer = f"%{len(out)}"
+            if offset:  # added to the address
+                out.append(
+                    f"{pointer} = getelementptr [1 x i8], ptr {base}, i64 {address}, i64 {offset}"
+                )
+            else:
+                out.append(f"{pointer} = getelementptr i8, ptr {base}, i64 {address}")
             return pointer
         if offset:
             address = self.value(f"add i64 {address}, {offset}")
@@ -285,7 +308,7 @@ class FunctionTranslator:
         emit, push, pop = out.append, stack.append, stack.pop
         known, booleans, local_types = self.known, self.booleans, self.local_types
         metering = self.metering
-        rules, prefixed = self.module.rules.plain, self.module.rules.prefixed
+        rules, prefixed = self.unit.rules.plain, self.unit.rules.prefixed
         while pos < end:
             code = data[pos]
             pos += 1
@@ -303,7 +326,7 @@ class FunctionTranslator:
                     index, pos = immediates.unsigned(data, pos - 1)
                 operand = known.get(index)
                 if operand is None:
-                    operand = f"%v{len(out)}"
+                    operand = f"%{len(out)}"
                     emit(f"{operand} = load {local_types[index]}, ptr %l{index}")
                     known[index] = operand
                 push(operand)
@@ -318,7 +341,7 @@ class FunctionTranslator:
                     number -= 0x80
                 push(str(number))
             elif kind == BINARY:
-                operand = f"%v{len(out)}"
+                operand = f"%{len(out)}"
                 second = pop()
                 emit(f"{operand} = {a}{stack[-1]}, {second}")
                 stack[-1] = operand
@@ -327,10 +350,10 @@ class FunctionTranslator:
                 if metering:
                     self.checkpoint()
                 pointer = self.memory_address(stack[-1], offset, c)
-                operand = f"%v{len(out)}"
+                operand = f"%{len(out)}"
                 emit(f"{operand} = load volatile {a}, ptr {pointer}, align 1")
                 if b is not None:
-                    narrow, operand = operand, f"%v{len(out)}"
+                    narrow, operand = operand, f"%{len(out)}"
                     emit(f"{operand} = {b % narrow}")
                 stack[-1] = operand
             elif kind in (LOCAL_SET, LOCAL_TEE):
@@ -343,10 +366,12 @@ class FunctionTranslator:
                 known[index] = operand
             elif kind == COMPARE:
                 second = pop()
-                boolean = f"%v{len(out)}"
+                boolean = f"%{len(out)}"
                 emit(f"{boolean} = {a}{stack[-1]}, {second}")
-                operand = f"%v{len(out)}"
-                emit(f"{operand} = zext i1 {boolean} to i32")
+                operand = boolean
+                if data[pos] not in _TAKES_CONDITION:
+                    operand = f"%{len(out)}"
+                    emit(f"{operand} = zext i1 {boolean} to i32")
                 booleans[operand] = boolean
                 stack[-1] = operand
             elif kind == STORE:
@@ -359,11 +384,11 @@ class FunctionTranslator:
                     operand = self.value(b % operand)
                 emit(f"store volatile {a} {operand}, ptr {pointer}, align 1")
             elif kind == UNARY:
-                operand = f"%v{len(out)}"
+                operand = f"%{len(out)}"
                 emit(f"{operand} = {a}{stack[-1]}{b}")
                 stack[-1] = operand
             elif kind == SEQUENCE:
-                operand = f"%v{len(out)}"
+                operand = f"%{len(out)}"
                 operands = stack[-b:]
                 del stack[-b:]
                 emit(a.format(*operands, r=operand, t=f"%t{len(out)}"))
@@ -373,19 +398,21 @@ class FunctionTranslator:
                     self.checkpoint()
                 operands = stack[len(stack) - len(b) :]
                 del stack[len(stack) - len(b) :]
-                operand = f"%v{len(out)}"
+                operand = f"%{len(out)}"
                 emit(f"{operand} = {a}{', '.join(map(str.__add__, b, operands))})")
-                self.module.used.add(c)
+                self.unit.used.add(c)
                 self.inlined += 1
                 push(operand)
             else:  # TEMPLATE
                 operands = stack[-b:]
                 del stack[-b:]
-                operand = f"%v{len(out)}"
+                operand = f"%{len(out)}"
                 emit(f"{operand} = {a.format(*operands)}")
                 if c:
-                    boolean, operand = operand, f"%v{len(out)}"
-                    emit(f"{operand} = zext i1 {boolean} to i32")
+                    boolean = operand
+                    if data[pos] not in _TAKES_CONDITION:
+                        operand = f"%{len(out)}"
+                        emit(f"{operand} = zext i1 {boolean} to i32")
                     booleans[operand] = boolean
                 push(operand)
 
@@ -429,11 +456,10 @@ class FunctionTranslator:
     def _assemble(self) -> str:
         parameters = [f"{IR_TYPE[t]} %p{i}" for i, t in enumerate(self.type.parameters)]
         size = len(self.out) + _INLINED_LINES * self.inlined
-        self.module.largest_function = max(self.module.largest_function, size)
+        self.unit.largest_function = max(self.unit.largest_function, size)
         attributes = "#3" if size > _HUGE else "#0"
-        linkage = "hidden" if self.module.is_referenced(self.index) else "internal"
         lines = [
-            f"define {linkage} {self.result_type} @f{self.index}"
+            f"define hidden {self.result_type} @f{self.index}"
             f'({", ".join(["ptr %c", *parameters])}) {attributes} section ".guest" {{',
             "entry:",
         ]
@@ -441,7 +467,7 @@ class FunctionTranslator:
         for index, ir_type in enumerate(self.local_types):
             lines.append(f"%l{index} = alloca {ir_type}")
             slots += 16 if ir_type == "<2 x i64>" else 8
-        variant = self.module.variant
+        variant = self.unit.variant
         if variant.counting:
             field = self.activation_field("instructions")
             self.prologue.append(f"%count.0 = load volatile i64, ptr {field}")
@@ -454,7 +480,7 @@ class FunctionTranslator:
             self.prologue.append("store i64 %gas.0, ptr %gas")
             limit = self.activation_field("gas_limit")
             self.prologue.append(f"%gas.limit = load i64, ptr {limit}")
-        slots += 8 * self.ast.max_operands[self.index - self.ast.imported_functions]
+        slots += 8 * self.ast.max_operands[self.own_index]
         checks_stack = self.has_calls or slots > _LARGE_FRAME
         if checks_stack:
             limit = self.activation_field("stack_limit")
@@ -491,5 +517,5 @@ class FunctionTranslator:
             lines.append(f"store {ir_type} {initial}, ptr %l{index}")
         for ir_type in ("double", "float"):
             if ir_type in self.local_types[parameters:]:
-                lines.insert(0, f"%zero.{ir_type} = {self.module.opaque_zero(ir_type)}")
+                lines.insert(0, f"%zero.{ir_type} = {self.unit.opaque_zero(ir_type)}")
         return lines

@@ -11,7 +11,7 @@ from .rules import emits
 
 def _sequence(t: FunctionTranslator, template: str, *operands: str | int) -> str:
     """Emit a sequence; gives its result."""
-    result = f"%v{len(t.out)}"
+    result = f"%{len(t.out)}"
     t.out.append(template.format(*operands, r=result, t=f"%t{len(t.out)}"))
     return result
 

@@ -177,9 +177,10 @@ _conversions()
 
 
 def _function(signature: str, body: str) -> str:
-    """The text of a function that is always inlined; `body` starts with the entry block."""
+    """The text of a function that the optimised tier always inlines, and the baseline tier calls:
+    it is guest code. `body` starts with the entry block."""
     lines = "\n".join(line.strip() for line in body.strip().splitlines())
-    return f"define internal {signature} alwaysinline nounwind {{\n{lines}\n}}\n"
+    return f'define internal {signature} alwaysinline #1 section ".guest" {{\n{lines}\n}}\n'
 
 
 def _divisions(name: str, bits: int) -> dict[str, str]:

@@ -12,6 +12,7 @@ import ctypes
 import platform
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from . import elf, libc
@@ -19,8 +20,8 @@ from . import elf, libc
 _IS_X86 = platform.machine() in ("x86_64", "AMD64")
 
 _REGION_SIZES = (1 << 30, 1 << 28, 1 << 26) if _IS_X86 else (1 << 26,)
-"""Bytes for guest code, the first that the system grants; half as much follows for the rest. A call
-on AArch64 reaches 128 MiB, one on x86-64 2 GiB."""
+"""Bytes for guest code, the first that the system grants; half as much follows for the rest, and an
+eighth for function tables. A call on AArch64 reaches 128 MiB, one on x86-64 2 GiB."""
 
 _FLOAT_FUNCTIONS = ("floor", "ceil", "trunc", "rint", "nearbyint", "roundeven", "fma", "sqrt")
 _ALLOWED_EXTERNALS = frozenset(
@@ -80,6 +81,18 @@ class _Block:
     writable: bool = False
 
 
+class DataBlock:
+    """Zeroed memory in reach of the code; given back with its last holder."""
+
+    def __init__(self, region: CodeRegion, block: _Block) -> None:
+        self._region = region
+        self._block = block
+        self.address = block.start
+
+    def __del__(self) -> None:
+        self._region.free([self._block])
+
+
 class CodeRegion:
     """The region of this process; `CodeRegion.get()` reserves it on first use."""
 
@@ -90,12 +103,13 @@ class CodeRegion:
         self._garbage: deque[_Block] = deque()
         for size in _REGION_SIZES:
             try:
-                base = libc.reserve(size + size // 2)
+                base = libc.reserve(size + size // 2 + size // 8)
             except OSError as error:
                 failure = error
                 continue
             self.guest = _Area(base, size)
             self.support = _Area(base + size, size // 2)
+            self.data = _Area(base + size + size // 2, size // 8)
             return
         raise MemoryError(f"cannot reserve address space for compiled code: {failure}")
 
@@ -109,14 +123,34 @@ class CodeRegion:
                         cls._instance = region
         return cls._instance
 
-    def load(self, data: bytes, trusted_externals: tuple[str, ...] = ()) -> LoadedCode:
+    def allocate(self, size: int) -> DataBlock:
+        """Writable memory in reach of the code."""
+        with self._lock:
+            self._collect()
+            block = _Block(self.data, self.data.allocate(size), size, True)
+        try:
+            protection = libc.PROT_READ | libc.PROT_WRITE
+            libc.protect(block.start, libc.page_ceil(size), protection)
+        except BaseException:
+            self.free([block])
+            raise
+        return DataBlock(self, block)
+
+    def load(
+        self,
+        data: bytes,
+        variables: Mapping[str, int] | None = None,
+        trusted_externals: tuple[str, ...] = (),
+    ) -> LoadedCode:
         """Place and link an object file. Raises `elf.ObjectError` for one that is not acceptable.
 
-        Only the engine's own support object may have writable data and call functions of the C
-        library beyond arithmetic; it names those in `trusted_externals`.
+        `variables` has the addresses of what the object may refer to, in reach of the region. Only
+        the engine's own support object may have writable data and call functions of the C library
+        beyond arithmetic; it names those in `trusted_externals`.
         """
         obj = elf.parse(data)
-        stubs = obj.undefined
+        variables = variables or {}
+        stubs = [name for name in obj.undefined if name not in variables]
         for name in stubs:
             if name not in _ALLOWED_EXTERNALS and name not in trusted_externals:
                 raise elf.ObjectError(f"code refers to {name!r}, which is not allowed")
@@ -130,7 +164,7 @@ class CodeRegion:
 
         blocks: list[_Block] = []
         try:
-            self._place(obj, groups, stubs, blocks)
+            self._place(obj, groups, variables, stubs, blocks)
         except BaseException:
             self.free(blocks)
             raise
@@ -140,6 +174,7 @@ class CodeRegion:
         self,
         obj: elf.ObjectFile,
         groups: dict[tuple[bool, bool], list[elf.Section]],
+        variables: Mapping[str, int],
         stubs: list[str],
         blocks: list[_Block],
     ) -> None:
@@ -164,7 +199,7 @@ class CodeRegion:
                 if not guest and not writable:
                     stub_start = block.start + stub_offset
         externals = {name: stub_start + index * elf.STUB_BYTES for index, name in enumerate(stubs)}
-        images = obj.link(externals)
+        images = obj.link({**variables, **externals})
         for block in blocks:
             protection = libc.PROT_READ | libc.PROT_WRITE
             libc.protect(block.start, libc.page_ceil(block.size), protection)
@@ -177,9 +212,8 @@ class CodeRegion:
             if not block.writable:
                 protection = libc.PROT_READ | libc.PROT_EXEC
                 libc.protect(block.start, libc.page_ceil(block.size), protection)
-        if not _IS_X86:
-            for block in blocks:
-                _flush_instruction_cache(block.start, block.size)
+        for block in blocks:
+            flush_instruction_cache(block.start, block.size)
 
     def free(self, blocks: list[_Block]) -> None:
         """Give blocks back: now, or when another load comes if the region is in use.
@@ -244,6 +278,9 @@ class LoadedCode:
             self._region.free(blocks)
 
 
-def _flush_instruction_cache(start: int, size: int) -> None:
+def flush_instruction_cache(start: int, size: int) -> None:
+    """Let the processor see new code; x86-64 does so by itself."""
+    if _IS_X86:
+        return
     library = ctypes.CDLL("libgcc_s.so.1")
     library.__clear_cache(ctypes.c_void_p(start), ctypes.c_void_p(start + size))

@@ -71,7 +71,7 @@ class ObjectFile:
 
     @property
     def undefined(self) -> list[str]:
-        """Names of the external functions that relocations refer to."""
+        """Names of the external functions and variables that relocations refer to."""
         used = {symbol for _, _, _, symbol, _ in self.relocations}
         return sorted(
             {s.name for i, s in enumerate(self.symbols) if i in used and s.section == _SHN_UNDEF}
@@ -88,8 +88,8 @@ class ObjectFile:
     def link(self, externals: Mapping[str, int]) -> dict[int, bytearray]:
         """Apply every relocation; gives the final bytes of each section by its number.
 
-        `externals` maps undefined functions to the addresses of their stubs, which must lie near
-        the code.
+        `externals` maps undefined variables to their addresses, and undefined functions to those of
+        their stubs; all must lie near the code.
         """
         images = {
             number: bytearray(section.data) if section.data else bytearray(section.size)

@@ -52,8 +52,9 @@ class Activation(Record):
         ("instructions", ctypes.c_uint64),
         ("gas", ctypes.c_uint64),
         ("gas_limit", ctypes.c_uint64),
-        ("gas_segment", ctypes.c_uint64),  # which run of instructions gas ended in,
-        ("gas_context", ctypes.c_uint64),  # and the vmctx of its function
+        ("gas_function", ctypes.c_uint64),  # the own function of a module that gas ended in,
+        ("gas_run", ctypes.c_uint64),  # which of its runs of instructions,
+        ("gas_context", ctypes.c_uint64),  # and its vmctx
         ("memory_ranges", ctypes.c_uint64),  # array of MemoryRange, ended by a zero base
         ("results", ctypes.c_uint64),  # slots for functions with two or more results
         ("frame_count", ctypes.c_uint64),
@@ -107,7 +108,16 @@ class FunctionRecord(Record):
         ("code", ctypes.c_uint64),
         ("context", ctypes.c_uint64),  # first argument: a vmctx, or a HostContext
         ("type", ctypes.c_uint64),  # canonical number of the function type, 0 matches none
-        ("thunk", ctypes.c_uint64),  # enters `code` from slots, C convention
+    ]
+
+
+class ModuleHeader(Record):
+    """What the instances of a module in a process share, in front of its function table: an array
+    with the current code of each own function, which calls between units go through."""
+
+    _fields_: ClassVar = [
+        ("provide", ctypes.c_uint64),  # void (*)(own function, free stack, activation)
+        ("reserved", ctypes.c_uint64),  # aligns the table
     ]
 
 
@@ -135,6 +145,8 @@ class CallDescriptor(Record):
     _fields_: ClassVar = [
         ("activation", ctypes.c_uint64),
         ("record", ctypes.c_uint64),
+        ("thunk", ctypes.c_uint64),  # enters the record's code from slots
+        ("reserved", ctypes.c_uint64),  # aligns the slots
     ]
 
 
@@ -162,7 +174,8 @@ class ContextHeader(Record):
     _fields_: ClassVar = [
         ("activation", ctypes.c_uint64),
         ("helpers", ctypes.c_uint64),
-        ("costs", ctypes.c_uint64),  # gas of each run of instructions
+        ("costs", ctypes.c_uint64),  # per own function, the gas of each run of instructions
+        ("module", ctypes.c_uint64),  # ModuleHeader
     ]
 
 
@@ -173,3 +186,5 @@ STATUS_HOST_FAILED = 0x1001
 STATUS_HOST_RAISED = 0x1002
 """A host function raised what is in `StoreCore.pending`."""
 STATUS_STACK_OVERFLOW = 0x1003
+STATUS_NOT_PROVIDED = 0x1004
+"""A function that was called has no code: why not is in `StoreCore.pending`."""

@@ -8,7 +8,7 @@ import os
 _libc = ctypes.CDLL(None, use_errno=True)
 
 PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
-_MAP_PRIVATE, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x02, 0x20, 0x4000
+_MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x02, 0x10, 0x20, 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -44,6 +44,13 @@ def reserve(size: int) -> int:
     if address is None or address == _MAP_FAILED:
         raise _error("mmap")
     return int(address)
+
+
+def map_file(address: int, size: int, descriptor: int) -> None:
+    """Put a copy-on-write mapping of a file's first bytes in the place of what is mapped there."""
+    flags = _MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE
+    if _mmap(address, size, PROT_READ | PROT_WRITE, flags, descriptor, 0) != address:
+        raise _error("mmap")
 
 
 def protect(address: int, size: int, protection: int) -> None:

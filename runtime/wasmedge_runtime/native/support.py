@@ -79,7 +79,7 @@ class Support:
             data = compile_object(text, 2)
             cache.store(name, data)
         region = CodeRegion.get()
-        self.code: LoadedCode = region.load(data, EXTERNALS).keep()
+        self.code: LoadedCode = region.load(data, trusted_externals=EXTERNALS).keep()
         self.pid = os.getpid()
         self._libc = libc.library()
         self._libc.sigaction.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
@@ -93,6 +93,13 @@ class Support:
         self.host_returned = self.code.address("host_returned")
         self.memory_grow = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64)(
             self.code.address("memory_grow")
+        )
+        # With the interpreter's lock: Python code sees the memory before or after, never between.
+        self.memory_reset = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64)(
+            self.code.address("memory_reset")
+        )
+        self.place_references = ctypes.PYFUNCTYPE(None, *[ctypes.c_uint64] * 4)(
+            self.code.address("place_references")
         )
         key = ctypes.c_uint()
         destructor = ctypes.c_void_p(self.code.address("thread_ended"))

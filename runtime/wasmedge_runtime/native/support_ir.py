@@ -6,6 +6,8 @@ reaches them through the helper table of its vmctx, so that its object needs no 
 Rules that hold throughout:
 - Every routine keeps a frame pointer: a trap walks the chain from where it happens up to the entry.
 - A trap crosses generated frames only. Host functions report a status to their stub, which traps.
+- Only what calls go through often is optimised, the rest is COLD: the optimiser would take 100 ms,
+  which is seen when nothing is in the cache.
 - Signal handlers act only while the program counter is in a guest body: everywhere else registers
   and the activation may be half way through a change.
 """
@@ -23,10 +25,12 @@ from . import layout
 from .layout import (
     Activation,
     CallDescriptor,
+    ContextHeader,
     FunctionRecord,
     HostContext,
     MemoryRange,
     MemoryRecord,
+    ModuleHeader,
     Segment,
     TableRecord,
     ThreadRecord,
@@ -41,6 +45,7 @@ EXTERNALS = (
     "memmove",
     "memset",
     "mprotect",
+    "madvise",
     "raise",
     "sigaction",
     "pthread_sigmask",
@@ -51,7 +56,10 @@ EXTERNALS = (
 glibc allow there: the first three, `raise`, `sigaction` and `pthread_sigmask`."""
 
 _FOLDER = Path(__file__).parent / "ir"
-_PARTS = ("entry", "traps", "signals", "memory", "tables", "declarations")
+_PARTS = ("entry", "traps", "signals", "memory", "tables", "provide", "declarations")
+
+STUB_BYTES = 16 if platform.machine() == "x86_64" else 32
+"""Distance between the stubs of functions without code (`stubs.py`)."""
 
 _POLL_BYTES = 1 << 20
 """Long operations look for an interruption each time they have worked on this many bytes."""
@@ -77,6 +85,8 @@ _STRUCTURES = {
     "range": MemoryRange,
     "table": TableRecord,
     "segment": Segment,
+    "context": ContextHeader,
+    "module": ModuleHeader,
 }
 
 
@@ -96,17 +106,22 @@ def support_module() -> str:
     context = _CONTEXT[platform.machine()]
     constants = {
         "ATTRIBUTES": ATTRIBUTES,
+        "COLD": "optnone noinline",
         "NEEDS_THREAD": layout.STATUS_NEEDS_THREAD,
         "CALL_SLOTS": layout.CALL_SLOTS,
         "MAX_FRAMES": layout.MAX_FRAMES,
         "THREAD_RECORD_BYTES": ctypes.sizeof(ThreadRecord),
         "SS_DISABLE": 2,
+        "MADV_DONTNEED": 4,
         "SIG_UNBLOCK": int(signal.SIG_UNBLOCK),
         "CONTEXT_PC": context["pc"],
         "CONTEXT_FP": context["fp"],
         "FAULT_ADDRESS": _FAULT_ADDRESS,
         "SIGNAL_CODE": _SIGNAL_CODE,
+        "STUB_SHIFT": STUB_BYTES.bit_length() - 1,
+        "MODULE_HEADER_BYTES": ctypes.sizeof(ModuleHeader),
         "STACK_OVERFLOW": layout.STATUS_STACK_OVERFLOW,
+        "NOT_PROVIDED": layout.STATUS_NOT_PROVIDED,
         "COST_LIMIT_EXCEEDED": int(ErrCode.CostLimitExceeded),
         "INTERRUPTED": int(ErrCode.Interrupted),
         "MEMORY_OUT_OF_BOUNDS": int(ErrCode.MemoryOutOfBounds),
@@ -121,6 +136,7 @@ def support_module() -> str:
     text = "\n".join(
         (
             *(_expand((_FOLDER / f"{name}.ll").read_text()) for name in _PARTS),
+            (_FOLDER / f"provide.{platform.machine()}.ll").read_text(),
             f"@helpers = dso_local constant [{len(layout.HELPERS)} x ptr] [{table}]",
         )
     )

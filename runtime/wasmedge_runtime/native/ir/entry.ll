@@ -64,7 +64,7 @@ run:
   %code = load atomic ptr, ptr %p.code monotonic, align 8
   %p.context = &function.context(%record)
   %context = load ptr, ptr %p.context
-  %p.thunk = &function.thunk(%record)
+  %p.thunk = &call.thunk(%call)
   %thunk = load ptr, ptr %p.thunk
   call void %thunk(ptr %context, ptr %code, ptr %slots)
   br label %leave

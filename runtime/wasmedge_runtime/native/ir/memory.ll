@@ -1,6 +1,6 @@
-; memory.grow, fill, copy and init; bounds of memories and tables.
+; memory.grow, fill, copy and init; reset; bounds of memories and tables.
 
-define internal void @check_range(ptr %act, i64 %at, i64 %n, i64 %size, i32 %code) ATTRIBUTES {
+define internal void @check_range(ptr %act, i64 %at, i64 %n, i64 %size, i32 %code) ATTRIBUTES COLD {
   %long = icmp ugt i64 %n, %size
   %room = sub i64 %size, %n
   %far = icmp ugt i64 %at, %room
@@ -15,7 +15,7 @@ inside:
 
 ; memory.grow: the old size in pages, or -1. No call back into Python. The host may grow a memory
 ; while a guest does in another thread: one waits for the other, which makes one system call.
-define i64 @memory_grow(ptr %memory, i64 %pages) ATTRIBUTES {
+define i64 @memory_grow(ptr %memory, i64 %pages) ATTRIBUTES COLD {
 entry:
   %p = &memory.growing(%memory)
   br label %acquire
@@ -29,7 +29,7 @@ locked:
   ret i64 %old
 }
 
-define internal i64 @grow_alone(ptr %memory, i64 %pages) ATTRIBUTES {
+define internal i64 @grow_alone(ptr %memory, i64 %pages) ATTRIBUTES COLD {
   %p.base = &memory.base(%memory)
   %base = load i64, ptr %p.base
   %p.bytes = &memory.bytes(%memory)
@@ -62,7 +62,44 @@ fail:
   ret i64 -1
 }
 
-define void @memory_fill(ptr %act, ptr %memory, i64 %at, i32 %value, i64 %n) ATTRIBUTES {
+; For Python: takes a memory back to its first bytes, which then read as they were mapped: as zeros,
+; or as their image. Pages beyond are no longer accessible, so growing gives zeros again. 0, or -1
+; when the system refuses. Callers know that no guest uses the memory; the host may be growing it.
+define i64 @memory_reset(ptr %memory, i64 %bytes) ATTRIBUTES COLD {
+entry:
+  %p = &memory.growing(%memory)
+  br label %acquire
+acquire:
+  %seen = atomicrmw xchg ptr %p, i64 1 acquire
+  %free = icmp eq i64 %seen, 0
+  br i1 %free, label %locked, label %acquire
+locked:
+  %p.base = &memory.base(%memory)
+  %base = load ptr, ptr %p.base
+  %p.bytes = &memory.bytes(%memory)
+  %old = load i64, ptr %p.bytes
+  %r.0 = call i32 @madvise(ptr %base, i64 %old, i32 MADV_DONTNEED)
+  %refused.0 = icmp ne i32 %r.0, 0
+  br i1 %refused.0, label %end, label %discarded
+discarded:
+  %grown = icmp ugt i64 %old, %bytes
+  br i1 %grown, label %shrink, label %end
+shrink:
+  %first = getelementptr i8, ptr %base, i64 %bytes
+  %more = sub i64 %old, %bytes
+  %r.1 = call i32 @mprotect(ptr %first, i64 %more, i32 0)
+  %refused.1 = icmp ne i32 %r.1, 0
+  br i1 %refused.1, label %end, label %shrunk
+shrunk:
+  store volatile i64 %bytes, ptr %p.bytes
+  br label %end
+end:
+  %result = phi i64 [ -1, %locked ], [ 0, %discarded ], [ -1, %shrink ], [ 0, %shrunk ]
+  store atomic i64 0, ptr %p release, align 8
+  ret i64 %result
+}
+
+define void @memory_fill(ptr %act, ptr %memory, i64 %at, i32 %value, i64 %n) ATTRIBUTES COLD {
 entry:
   %p.bytes = &memory.bytes(%memory)
   %bytes = load volatile i64, ptr %p.bytes
@@ -89,7 +126,7 @@ out:
 
 ; Copies n bytes in chunks, in the order that an overlap needs, and polls behind each. Copies that
 ; take no longer than a few instructions of the guest do not: there, a signal hits the guest.
-define internal void @move(ptr %act, ptr %to, ptr %from, i64 %n) ATTRIBUTES {
+define internal void @move(ptr %act, ptr %to, ptr %from, i64 %n) ATTRIBUTES COLD {
 entry:
   %small = icmp ule i64 %n, QUICK_BYTES
   br i1 %small, label %at_once, label %chunks
@@ -137,7 +174,7 @@ define void @memory_copy(
 }
 
 define void @memory_init(
-    ptr %act, ptr %memory, i64 %at, ptr %segment, i64 %from, i64 %n) ATTRIBUTES {
+    ptr %act, ptr %memory, i64 %at, ptr %segment, i64 %from, i64 %n) ATTRIBUTES COLD {
   %p.length = &segment.length(%segment)
   %length = load i64, ptr %p.length
   %p.bytes = &memory.bytes(%memory)

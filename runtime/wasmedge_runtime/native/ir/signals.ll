@@ -9,7 +9,7 @@
 ; struct sigaction of the handlers that were there before ours: SIGSEGV, SIGBUS, interrupt, SIGINT.
 @previous_actions = dso_local global [4 x [152 x i8]] zeroinitializer
 
-define internal i1 @in_guest(i64 %pc) ATTRIBUTES {
+define internal i1 @in_guest(i64 %pc) ATTRIBUTES COLD {
   %start = load i64, ptr @guest_start
   %end = load i64, ptr @guest_end
   %a = icmp uge i64 %pc, %start
@@ -18,7 +18,7 @@ define internal i1 @in_guest(i64 %pc) ATTRIBUTES {
   ret i1 %in
 }
 
-define internal ptr @current_activation() ATTRIBUTES {
+define internal ptr @current_activation() ATTRIBUTES COLD {
   %key = load i32, ptr @thread_key
   %thread = call ptr @pthread_getspecific(i32 %key)
   %unknown = icmp eq ptr %thread, null
@@ -33,7 +33,7 @@ known:
 
 ; A thread ends: its record goes, and with it the stack for signals that lies behind the record,
 ; which a late signal must not use any more.
-define void @thread_ended(ptr %thread) ATTRIBUTES {
+define void @thread_ended(ptr %thread) ATTRIBUTES COLD {
   %stack = alloca [24 x i8], align 8
   %r.0 = call i32 @sigaltstack(ptr null, ptr %stack)
   %current = load ptr, ptr %stack
@@ -51,7 +51,7 @@ end:
 }
 
 ; Whether a signal comes from an instruction (si_code is positive), not from kill() or raise().
-define internal i1 @is_fault(ptr %info) ATTRIBUTES {
+define internal i1 @is_fault(ptr %info) ATTRIBUTES COLD {
   %p = getelementptr i8, ptr %info, i64 SIGNAL_CODE
   %code = load i32, ptr %p
   %fault = icmp sgt i32 %code, 0
@@ -63,7 +63,7 @@ define internal i1 @is_fault(ptr %info) ATTRIBUTES {
 ; previous handler that raises the signal anew (as faulthandler does) finds itself here a second
 ; time: then the default action takes over.
 define internal void @chain(
-    i32 %signal, ptr %info, ptr %context, i64 %which, i1 %fault) ATTRIBUTES {
+    i32 %signal, ptr %info, ptr %context, i64 %which, i1 %fault) ATTRIBUTES COLD {
   %previous = getelementptr [4 x [152 x i8]], ptr @previous_actions, i64 0, i64 %which
   %handler = load i64, ptr %previous
   %is.default = icmp ult i64 %handler, 2
@@ -101,7 +101,7 @@ call:
 }
 
 ; SIGSEGV and SIGBUS: an access of guest code outside its memory, or beyond the end of the stack.
-define void @on_fault(i32 %signal, ptr %info, ptr %context) ATTRIBUTES {
+define void @on_fault(i32 %signal, ptr %info, ptr %context) ATTRIBUTES COLD {
 entry:
   %is.segv = icmp eq i32 %signal, 11
   %which = select i1 %is.segv, i64 0, i64 1
@@ -170,7 +170,7 @@ other:
 }
 
 ; The interrupt signal: stops the call that the request names, or the call of an outer Store.
-define void @on_interrupt(i32 %signal, ptr %info, ptr %context) ATTRIBUTES {
+define void @on_interrupt(i32 %signal, ptr %info, ptr %context) ATTRIBUTES COLD {
   %act = call ptr @current_activation()
   %hit = call i1 @stop_requested(ptr %act)
   br i1 %hit, label %found, label %other
@@ -185,7 +185,7 @@ other:
 ; SIGINT: Python's own handler first, which takes note of it; then the running call is stopped, so
 ; that Python gets to raise KeyboardInterrupt. Host functions are Python: they see it by themselves.
 ; Python raises it in the main thread only, so calls of other threads go on.
-define void @on_keyboard(i32 %signal, ptr %info, ptr %context) ATTRIBUTES {
+define void @on_keyboard(i32 %signal, ptr %info, ptr %context) ATTRIBUTES COLD {
   call void @chain(i32 %signal, ptr %info, ptr %context, i64 3, i1 false)
   %act = call ptr @current_activation()
   %idle = icmp eq ptr %act, null
@@ -215,7 +215,7 @@ done:
 ; Traps when the interrupted instruction is in a guest body; all other code polls. The signal was
 ; blocked so far, so that many that arrive together do not pile up on the small stack for signals;
 ; those that wait are handled, one by one and in vain, when it is unblocked.
-define internal void @stop_guest(ptr %act, ptr %context, i32 %signal) ATTRIBUTES {
+define internal void @stop_guest(ptr %act, ptr %context, i32 %signal) ATTRIBUTES COLD {
   %p.pc = getelementptr i8, ptr %context, i64 CONTEXT_PC
   %pc = load i64, ptr %p.pc
   %guest = call i1 @in_guest(i64 %pc)

@@ -1,7 +1,7 @@
-; table.grow, fill, copy and init.
+; table.grow, fill, copy and init; element segments at instantiation.
 
 ; Writes one reference into n elements. A table is small enough to do it at one go; callers poll.
-define internal void @spread(ptr %to, i64 %value, i64 %n) ATTRIBUTES {
+define internal void @spread(ptr %to, i64 %value, i64 %n) ATTRIBUTES COLD {
 entry:
   br label %loop
 loop:
@@ -19,7 +19,7 @@ out:
 
 ; table.grow: the old size, or -1. New pages are zero, which is the null reference: nothing may
 ; stop the work between writing other references there and making them part of the table.
-define i64 @table_grow(ptr %act, ptr %table, i64 %n, i64 %value) ATTRIBUTES {
+define i64 @table_grow(ptr %act, ptr %table, i64 %n, i64 %value) ATTRIBUTES COLD {
   call void @poll(ptr %act)
   %p.base = &table.base(%table)
   %base = load ptr, ptr %p.base
@@ -63,7 +63,7 @@ fail:
   ret i64 -1
 }
 
-define void @table_fill(ptr %act, ptr %table, i64 %at, i64 %value, i64 %n) ATTRIBUTES {
+define void @table_fill(ptr %act, ptr %table, i64 %at, i64 %value, i64 %n) ATTRIBUTES COLD {
   %p.size = &table.size(%table)
   %size = load i64, ptr %p.size
   call void @check_range(ptr %act, i64 %at, i64 %n, i64 %size, i32 TABLE_OUT_OF_BOUNDS)
@@ -75,7 +75,7 @@ define void @table_fill(ptr %act, ptr %table, i64 %at, i64 %value, i64 %n) ATTRI
   ret void
 }
 
-define void @table_copy(ptr %act, ptr %to, i64 %to.at, ptr %from, i64 %from.at, i64 %n) ATTRIBUTES {
+define void @table_copy(ptr %act, ptr %to, i64 %to.at, ptr %from, i64 %from.at, i64 %n) ATTRIBUTES COLD {
   %p.to.size = &table.size(%to)
   %to.size = load i64, ptr %p.to.size
   %p.from.size = &table.size(%from)
@@ -93,7 +93,7 @@ define void @table_copy(ptr %act, ptr %to, i64 %to.at, ptr %from, i64 %from.at, 
   ret void
 }
 
-define void @table_init(ptr %act, ptr %table, i64 %at, ptr %segment, i64 %from, i64 %n) ATTRIBUTES {
+define void @table_init(ptr %act, ptr %table, i64 %at, ptr %segment, i64 %from, i64 %n) ATTRIBUTES COLD {
   %p.length = &segment.length(%segment)
   %length = load i64, ptr %p.length
   %p.size = &table.size(%table)
@@ -108,5 +108,28 @@ define void @table_init(ptr %act, ptr %table, i64 %at, ptr %segment, i64 %from, 
   %from.ptr = getelementptr i64, ptr %address, i64 %from
   %bytes = shl i64 %n, 3
   call void @move(ptr %act, ptr %to.ptr, ptr %from.ptr, i64 %bytes)
+  ret void
+}
+
+; For Python: writes n references to functions of one instance, which are given as the offsets of
+; their records in its vmctx. 0, where no record can be, is the null reference.
+define void @place_references(ptr %to, ptr %offsets, i64 %n, i64 %context) ATTRIBUTES COLD {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %body ]
+  %end = icmp eq i64 %i, %n
+  br i1 %end, label %out, label %body
+body:
+  %p.offset = getelementptr i64, ptr %offsets, i64 %i
+  %offset = load i64, ptr %p.offset
+  %null = icmp eq i64 %offset, 0
+  %record = add i64 %offset, %context
+  %value = select i1 %null, i64 0, i64 %record
+  %p.to = getelementptr i64, ptr %to, i64 %i
+  store i64 %value, ptr %p.to
+  %i.next = add i64 %i, 1
+  br label %loop
+out:
   ret void
 }

@@ -2,7 +2,7 @@
 
 ; Records where a trap happened: the return addresses on the frame-pointer chain below the entry.
 ; All of them lie behind the instruction in question, that of the trap (%pc) too.
-define internal void @record_frames(ptr %act, i64 %pc, ptr %frame) ATTRIBUTES {
+define internal void @record_frames(ptr %act, i64 %pc, ptr %frame) ATTRIBUTES COLD {
 entry:
   %p.frames = &act.frames(%act)
   %p.count = &act.frame_count(%act)
@@ -48,7 +48,7 @@ define internal void @unwind(ptr %act, i32 %code) noreturn ATTRIBUTES {
   unreachable
 }
 
-define void @trap(ptr %act, i32 %code) noreturn noinline ATTRIBUTES {
+define void @trap(ptr %act, i32 %code) noreturn noinline ATTRIBUTES COLD {
   %return = call ptr @llvm.returnaddress(i32 0)
   %pc = ptrtoint ptr %return to i64
   %own = call ptr @llvm.frameaddress.p0(i32 0)
@@ -59,9 +59,11 @@ define void @trap(ptr %act, i32 %code) noreturn noinline ATTRIBUTES {
 }
 
 ; Gas would pass its limit within a run of instructions: the total shows the limit.
-define void @stop_out_of_gas(ptr %act, i64 %segment) noreturn ATTRIBUTES {
-  %p.segment = &act.gas_segment(%act)
-  store i64 %segment, ptr %p.segment
+define void @stop_out_of_gas(ptr %act, i64 %function, i64 %run) noreturn ATTRIBUTES COLD {
+  %p.function = &act.gas_function(%act)
+  store i64 %function, ptr %p.function
+  %p.run = &act.gas_run(%act)
+  store i64 %run, ptr %p.run
   call void @trap(ptr %act, i32 COST_LIMIT_EXCEEDED)
   unreachable
 }

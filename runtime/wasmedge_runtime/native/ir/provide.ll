@@ -1,0 +1,39 @@
+; Functions that have no code yet. Their place in the function table of the module, and in function
+; records, has a stub (`stubs.py`), which comes to @provide_code with the arguments of the call in
+; their registers and on the stack. They stay there while Python provides the code.
+
+@stubs_start = dso_local global i64 0
+@stubs_end = dso_local global i64 0
+
+; The code of the function whose stub was called; traps when Python could not provide it.
+define internal ptr @provide(ptr %context, i64 %stub, i64 %stack) ATTRIBUTES COLD {
+  %start = load i64, ptr @stubs_start
+  %end = load i64, ptr @stubs_end
+  %offset = sub i64 %stub, %start
+  %index = lshr i64 %offset, STUB_SHIFT
+  %p.act = &context.activation(%context)
+  %act = load ptr, ptr %p.act
+  %p.module = &context.module(%context)
+  %module = load ptr, ptr %p.module
+  %p.provide = &module.provide(%module)
+  %provide = load ptr, ptr %p.provide
+  %p.limit = &act.stack_limit(%act)
+  %limit = load i64, ptr %p.limit
+  %room = sub i64 %stack, %limit
+  %p.host = &act.in_host(%act)
+  %host = load i64, ptr %p.host
+  %deeper = add i64 %host, 1
+  store volatile i64 %deeper, ptr %p.host
+  call void %provide(i64 %index, i64 %room, ptr %act)
+  store volatile i64 %host, ptr %p.host
+  %table = getelementptr i8, ptr %module, i64 MODULE_HEADER_BYTES
+  %slot = getelementptr ptr, ptr %table, i64 %index
+  %code = load volatile ptr, ptr %slot
+  %code.i = ptrtoint ptr %code to i64
+  %above = icmp uge i64 %code.i, %start
+  %below = icmp ult i64 %code.i, %end
+  %missing = and i1 %above, %below
+  %status = select i1 %missing, i64 NOT_PROVIDED, i64 0
+  call void @host_returned(ptr %act, i64 %status)
+  ret ptr %code
+}

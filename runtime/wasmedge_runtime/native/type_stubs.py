@@ -1,0 +1,71 @@
+"""Code that depends on nothing but a function type: made when first needed, kept for good.
+
+A *thunk* enters wasm functions of the type from slots; a *host stub* stands for host functions of
+the type where wasm calls them. All functions of a type, in all modules and Stores, share them.
+Their number is bounded by what the embedder calls and offers itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .. import cache
+from ..types import FunctionType
+from .code import CodeRegion
+
+_log = logging.getLogger("wasmedge")
+
+
+class TypeStubs(NamedTuple):
+    """Addresses of the code of one function type."""
+
+    thunk: int
+    host: int
+
+
+_lock = threading.RLock()  # a signal handler may come here while its thread compiles
+_stubs: dict[FunctionType, TypeStubs] = {}
+
+
+def type_stubs(kind: FunctionType) -> TypeStubs:
+    """The code of a type."""
+    found = _stubs.get(kind)
+    if found is None:
+        prepare([kind])
+        found = _stubs[kind]
+    return found
+
+
+def prepare(kinds: Iterable[FunctionType]) -> None:
+    """Make the code of several types, at once: each run of the compiler takes a while to begin."""
+    with _lock:
+        missing = [kind for kind in dict.fromkeys(kinds) if kind not in _stubs]
+        if not missing:
+            return
+        code = CodeRegion.get().load(_object(missing)).keep()
+        for number, kind in enumerate(missing):
+            _stubs[kind] = TypeStubs(
+                code.address(f"thunk.{number}"), code.address(f"host.{number}")
+            )
+
+
+def _object(kinds: list[FunctionType]) -> bytes:
+    name = cache.key("type stubs", cache.machine(), *map(str, kinds))
+    data = cache.load(name)
+    if data is None:
+        from ..codegen.llvm import compile_object
+        from ..codegen.unit import type_stubs_module
+
+        started = time.perf_counter()
+        data = compile_object(type_stubs_module(kinds), 0)
+        cache.store(name, data)
+        _log.debug(
+            "compiled the stubs of %d function types in %.1f ms",
+            len(kinds),
+            (time.perf_counter() - started) * 1e3,
+        )
+    return data

@@ -1,0 +1,112 @@
+"""The process that optimises units for another one. It never runs guest code.
+
+It reads requests from standard input and answers on standard output, one at a time, and ends when
+the input does. Its parent may be gone before a unit is finished: then the unit is still written to
+the cache, so that even programs that end at once leave some work done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+from typing import Any, NamedTuple
+
+from .. import cache
+from ..codegen.context import ContextLayout
+from ..codegen.unit import Variant
+from ..configure import Configure, Proposal
+from ..errors import WasmEdgeError
+from ..loader import Loader
+from ..module import AST
+from ..validator import Validator
+from . import frames
+from .plan import Plan, Tier
+from .unit import UnitCode, compile_unit, load_unit, pack, store_unit, unit_name
+
+MODULE, UNIT = 0, 1
+"""Requests: [MODULE, bytes, proposals, variant, cache folder], and [UNIT, number, wait] for a unit
+of the last module, where `wait` says what to do while another process works on it."""
+
+DONE, BUSY, REFUSED = 0, 1, 2
+"""Answers to UNIT: [DONE, unit], [BUSY], [REFUSED, reason]."""
+
+_CPU_SECONDS = 120
+"""What a unit may take; LLVM has no limit of its own."""
+
+_ADDRESS_SPACE = 4 << 30
+
+
+class _Job(NamedTuple):
+    ast: AST
+    variant: Variant
+    layout: ContextLayout
+    plan: Plan
+
+
+def _module(data: bytes, proposals: list[str], variant: list[bool], folder: str) -> _Job:
+    os.environ["WASMEDGE_CACHE_DIR"] = folder
+    configuration = Configure()
+    for proposal in Proposal:
+        if proposal.name in proposals:
+            configuration.add_config(proposal)
+        else:
+            configuration.remove_config(proposal)
+    ast = Loader(configuration).load_buffer(data)
+    Validator(configuration).validate(ast)
+    return _Job(ast, Variant(*variant), ContextLayout(ast), Plan(ast))
+
+
+def _unit(job: _Job, number: int, wait: bool) -> UnitCode | None:
+    """A unit, made now or by somebody else; None while another process makes it."""
+    name = unit_name(job.ast.digest, job.variant, number)
+    found = load_unit(name)
+    if found is not None:
+        return found
+    with cache.claim(name, wait) as claimed:
+        if not claimed:
+            return None
+        found = load_unit(name)
+        if found is None:
+            functions = job.plan.optimized[number]
+            _allow_time()
+            found = compile_unit(job.ast, job.variant, job.layout, Tier.OPTIMIZED, functions)
+            store_unit(name, found)
+        return found
+
+
+def _allow_time() -> None:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    used = int(usage.ru_utime + usage.ru_stime)
+    resource.setrlimit(resource.RLIMIT_CPU, (used + _CPU_SECONDS, resource.RLIM_INFINITY))
+
+
+def _answer(job: _Job | None, request: list[Any]) -> list[Any]:
+    if job is None:
+        return [REFUSED, "no module"]
+    try:
+        unit = _unit(job, request[1], request[2])
+    except WasmEdgeError as error:
+        return [REFUSED, str(error)]
+    return [BUSY] if unit is None else [DONE, pack(unit)]
+
+
+def main(background: bool) -> None:
+    """Serve until the input ends."""
+    if background:
+        os.nice(19)
+        with contextlib.suppress(AttributeError, OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    job = None
+    while (request := frames.read(requests)) is not None:
+        if request[0] == MODULE:
+            job = _module(*request[1:])
+        else:
+            try:
+                frames.write(answers, _answer(job, request))
+            except BrokenPipeError:
+                return

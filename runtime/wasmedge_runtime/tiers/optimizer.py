@@ -1,0 +1,300 @@
+"""Helper processes that optimise the units of modules, and the threads that wait for them.
+
+Processes, because LLVM runs one compilation at a time in a process, whatever its threads do, and
+because Python that translates would take turns with the program's own. In the background they have
+the lowest priority. They end when there has been nothing to do for a while, and, after the unit
+that they are at, when this process ends: nobody waits for them at exit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .. import cache
+from ..native import elf
+from . import frames, helper
+from .status import CodeStatus
+from .unit import unpack
+
+if TYPE_CHECKING:
+    from .module import CompiledModule
+
+_log = logging.getLogger("wasmedge")
+
+Progress = Callable[[CodeStatus], None]
+
+_MOST_HELPERS = 4
+"""Each may take a few hundred megabytes."""
+
+_IDLE_SECONDS = 2.0
+"""How long a helper in the background waits for more work: another module often follows."""
+
+_MOST_FAILURES = 3
+"""Helpers that may die one after another before a module stays as it is."""
+
+_QUIET_SECONDS = 0.1
+_MOST_DELAY_SECONDS = 1.0
+"""Helpers in the background begin when a module has not needed new code for the one time, or after
+the other: a program that starts needs the processors itself. What it compiled is in the cache."""
+
+_BOOT = (
+    "import sys; sys.path[:] = {path!r}; "
+    "from wasmedge_runtime.tiers.helper import main; main({background})"
+)
+
+
+class _Job:
+    """The units of a module that are to be made."""
+
+    def __init__(self, module: CompiledModule) -> None:
+        ast = module.source()
+        self.module = weakref.ref(module)
+        self.request = [
+            helper.MODULE,
+            ast.data,
+            [proposal.name for proposal in ast.proposals],
+            list(module.variant),
+            str(cache.folder() or ""),
+        ]
+        self._names = [module.name(n) for n in range(len(module.calls))]
+        for number in module.missing():
+            if cache.contains(self.given_up_name(number)):
+                module.give_up(number)
+        self.todo = module.missing()
+        self.elsewhere: list[int] = []
+        """Units that other processes are making."""
+        self.at_work = 0
+        self.failures = 0
+        """Helpers that died, one after another."""
+        self.started = time.perf_counter()
+
+    def may_begin(self, module: CompiledModule) -> bool:
+        """Whether the program has had its time to start."""
+        now = time.perf_counter()
+        quiet = now - module.last_needed >= _QUIET_SECONDS
+        return quiet or now - self.started >= _MOST_DELAY_SECONDS
+
+    def given_up_name(self, number: int) -> str:
+        """The cache entry that says that a unit is too much for LLVM."""
+        return cache.key("given up", self._names[number])
+
+    @property
+    def finished(self) -> bool:
+        return not (self.todo or self.elsewhere or self.at_work)
+
+
+class Team:
+    """Up to a few helpers, and what they have to do."""
+
+    def __init__(self, background: bool) -> None:
+        self._background = background
+        self._jobs: list[_Job] = []
+        self._threads = 0
+        self._changed = threading.Condition()
+
+    def submit(self, module: CompiledModule) -> None:
+        """Have the missing units of a module made."""
+        job = _Job(module)
+        if not job.todo:
+            return
+        module.optimizing = True
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify_all()
+            wanted = min(_processors(), _MOST_HELPERS, sum(len(j.todo) for j in self._jobs))
+            for number in range(self._threads, wanted):
+                self._threads += 1
+                name = f"wasmedge-optimizer-{number}"
+                threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def wait(self, module: CompiledModule, progress: Progress | None) -> None:
+        """Wait until the helpers are done with a module."""
+        shown = None
+        while module.optimizing:
+            with self._changed:
+                self._changed.wait(0.1)
+            if progress is not None and (status := module.status) != shown:
+                shown = status
+                progress(status)
+
+    def _serve(self) -> None:
+        """The life of a thread: hand work to a helper, and take what it made."""
+        process = None
+        while (task := self._next()) is not None:
+            job, number, wait = task
+            try:
+                if process is None or not process.alive:
+                    process = _Helper(self._background)
+                answer = process.ask(job, number, wait)
+            except OSError as error:
+                answer = [helper.REFUSED, f"no helper process can be started: {error}"]
+            alive = process is not None and process.alive
+            if process is not None and process.has_given_up:
+                cache.store(job.given_up_name(number), b"")
+            self._take(job, number, answer, alive)
+            del job, task  # and with it the bytes of the module
+        if process is not None:
+            process.close()
+
+    def _next(self) -> tuple[_Job, int, bool] | None:
+        """What to do next, of which module, and whether to wait for another process that does it;
+        None when there has been nothing for a while."""
+        with self._changed:
+            while True:
+                task = self._choose()
+                if task is not None:
+                    task[0].at_work += 1
+                    return task
+                if self._jobs and self._background:
+                    self._changed.wait(_QUIET_SECONDS)
+                elif not self._changed.wait(_IDLE_SECONDS if self._background else 0.0):
+                    self._threads -= 1
+                    return None
+
+    def _choose(self) -> tuple[_Job, int, bool] | None:
+        for job in list(self._jobs):
+            module = job.module()
+            if module is None:
+                self._jobs.remove(job)
+            elif job.todo and (not self._background or job.may_begin(module)):
+                # What the program calls most comes first.
+                number = max(job.todo, key=module.calls.__getitem__)
+                job.todo.remove(number)
+                return job, number, False
+        for job in self._jobs:
+            if job.elsewhere:
+                return job, job.elsewhere.pop(), True
+        return None
+
+    def _take(self, job: _Job, number: int, answer: list[Any], alive: bool) -> None:
+        """Use what a helper answered."""
+        module = job.module()
+        if answer != [helper.BUSY] and module is not None and not _install(module, number, answer):
+            reason = answer[1] if len(answer) > 1 else "damaged answer"
+            _log.warning(
+                "%d functions from number %d are not optimised: %s",
+                len(module.plan.optimized[number]),
+                module.plan.optimized[number].start,
+                reason,
+            )
+            module.give_up(number)
+        with self._changed:
+            job.at_work -= 1
+            if answer == [helper.BUSY]:
+                job.elsewhere.append(number)
+            job.failures = 0 if alive else job.failures + 1
+            if job.failures >= _MOST_FAILURES:
+                job.todo.clear()
+            if job.finished and job in self._jobs:
+                self._jobs.remove(job)
+                if module is not None:
+                    module.optimizing = False
+                    _log.debug("%s after %.1f s", module.status, time.perf_counter() - job.started)
+            self._changed.notify_all()
+
+
+def _install(module: CompiledModule, number: int, answer: list[Any]) -> bool:
+    if len(answer) != 2 or answer[0] != helper.DONE or not isinstance(answer[1], bytes):
+        return False
+    unit = unpack(answer[1])
+    if unit is None:
+        return False
+    try:
+        module.install(number, unit)
+    except (elf.ObjectError, MemoryError) as error:
+        _log.warning("optimized code is not usable: %s", error)
+        return False
+    return True
+
+
+class _Helper:
+    """One helper process."""
+
+    def __init__(self, background: bool) -> None:
+        boot = _BOOT.format(
+            path=[os.path.abspath(entry) for entry in sys.path], background=background
+        )
+        self._job: _Job | None = None
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
+        self._last_words = ""
+        self.alive = True
+        # A session of its own: Ctrl-C is not for it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", boot],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            start_new_session=True,
+        )
+
+    def ask(self, job: _Job, number: int, wait: bool) -> list[Any]:
+        """The helper's answer, or [REFUSED, reason]."""
+        requests, answers = self._process.stdin, self._process.stdout
+        if requests is None or answers is None:
+            return [helper.REFUSED, "no pipe"]
+        try:
+            if self._job is not job:
+                frames.write(requests, job.request)
+                self._job = job
+            frames.write(requests, [helper.UNIT, number, wait])
+            answer = frames.read(answers)
+            if answer is not None:
+                return answer
+        except (OSError, ValueError) as error:
+            _log.debug("the helper is gone: %s", error)
+        self.close()
+        return [helper.REFUSED, f"the helper process {self._fate()}"]
+
+    def _fate(self) -> str:
+        code = self._process.returncode
+        if code and code < 0:
+            return f"was ended by signal {-code}"
+        return f"exited with {code}: {self._last_words.rpartition(chr(10))[2][:200]}"
+
+    def close(self) -> None:
+        """Let it end, and take notice."""
+        self.alive = False
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._process.wait()
+        if not self._errors.closed:
+            self._errors.seek(0)
+            self._last_words = self._errors.read().decode(errors="replace").strip()
+            self._errors.close()
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether it ended because a unit is too much for LLVM."""
+        return self._process.returncode in (-signal.SIGXCPU, -signal.SIGABRT)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+_background = Team(background=True)
+
+
+def submit(module: CompiledModule) -> None:
+    """Have a module optimised while the program goes on."""
+    _background.submit(module)
+
+
+def finish(module: CompiledModule, progress: Progress | None) -> None:
+    """Have a module optimised now, by several processes, and wait for it."""
+    team = Team(background=False)
+    team.submit(module)
+    team.wait(module, progress)

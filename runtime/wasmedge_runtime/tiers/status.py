@@ -1,0 +1,34 @@
+"""How the code of a module stands."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class CodeState(enum.StrEnum):
+    """The tier of a module's code, as a whole."""
+
+    BASELINE = "baseline"
+    """Functions are compiled quickly when they are first called; nobody optimises them."""
+    OPTIMIZING = "optimizing"
+    """The same, while helper processes optimise."""
+    OPTIMIZED = "optimized"
+    """All functions have optimised code, now or as soon as they are called."""
+
+
+class CodeStatus(NamedTuple):
+    """How the code of a module stands; counts are of functions that the module defines."""
+
+    state: CodeState
+    functions: int
+    baseline: int
+    """Functions that run baseline code."""
+    optimized: int
+    """Functions whose optimised code is there."""
+    from_cache: bool
+    """Whether this process has compiled nothing of it, nor had it compiled."""
+
+    def __str__(self) -> str:
+        done = f"{self.optimized} of {self.functions} functions optimized"
+        return f"{self.state}, {done}{', from cache' if self.from_cache else ''}"
