@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Configure, HostRegistration
@@ -296,6 +296,14 @@ class VM(Closable):
         found = self.store.find_function_registered(module, function)
         return None if found is None else found.function_type
 
+    @overload
+    def get_import_object(
+        self, registration: Literal[HostRegistration.WASI]
+    ) -> WasiImportObject | None: ...
+
+    @overload
+    def get_import_object(self, registration: HostRegistration) -> ImportObject | None: ...
+
     def get_import_object(self, registration: HostRegistration) -> ImportObject | None:
         """Return the host module that the configuration registered, None when it registered none.
 
@@ -331,6 +339,7 @@ class VM(Closable):
     def _release(self) -> None:
         self._module = None
         for host in self._hosts.values():
+            self._store.unregister(host.name)
             host._borrowed = False
             host.close()
         if self._owns_store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -89,10 +90,11 @@ def test_wasi_stays_after_cleanup() -> None:
 
 
 def test_closing_a_vm_closes_what_its_programs_had_open(tmp_path: Path) -> None:
+    gc.collect()  # what earlier tests have left must not go meanwhile
     before = sorted(os.listdir("/proc/self/fd"))
     vm = VM(Configure(HostRegistration.WASI))
     wasi = vm.get_import_object(HostRegistration.WASI)
-    assert isinstance(wasi, WasiImportObject)
+    assert wasi is not None
     wasi.init_wasi(preopens={"/": tmp_path})
     wasi.close()  # it is the VM's: nothing happens
     assert wasi.wasi_get_exit_code() == 0
@@ -100,6 +102,14 @@ def test_closing_a_vm_closes_what_its_programs_had_open(tmp_path: Path) -> None:
     assert sorted(os.listdir("/proc/self/fd")) == before
     with pytest.raises(WasmEdgeError, match="closed"):
         wasi.init_wasi()
+
+
+def test_a_store_outlives_a_vm_with_wasi() -> None:
+    store = Store()
+    for _ in range(2):
+        with VM(Configure(HostRegistration.WASI), store):
+            assert store.list_module() == [NAME]
+    assert store.list_module() == []
 
 
 def test_two_in_one_store_conflict() -> None:

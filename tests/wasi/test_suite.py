@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.wasi import suite
-from wasmedge_runtime import VM, Configure, HostRegistration, WasiImportObject
+from wasmedge_runtime import VM, Configure, HostRegistration
 
 FOUND = suite.find_suite()
 
@@ -26,7 +26,7 @@ def test_program_does_what_it_must(name: str, tmp_path: Path) -> None:
     stdout, stderr = io.BytesIO(), io.BytesIO()
     with VM(Configure(HostRegistration.WASI)) as vm:
         wasi = vm.get_import_object(HostRegistration.WASI)
-        assert isinstance(wasi, WasiImportObject)
+        assert wasi is not None
         wasi.init_wasi(
             [program.path.name, *program.args], program.env, preopens, b"", stdout, stderr
         )
