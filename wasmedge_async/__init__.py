@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from wasmedge_runtime.log import set_log_debug_level, set_log_error_level
     from wasmedge_runtime.state import VMState
+    from wasmedge_runtime.tiers.status import CodeState, CodeStatus
     from wasmedge_runtime.types import FunctionType, ValType
     from wasmedge_runtime.values import I32, I64, V128
     from wasmedge_runtime.version import (
@@ -54,6 +55,8 @@ __all__ = [
     "V128",
     "VM",
     "CallTimeout",
+    "CodeState",
+    "CodeStatus",
     "CompilationMode",
     "CompilerOptimizationLevel",
     "CompilerOutputFormat",
@@ -86,6 +89,8 @@ __all__ = [
 # Where each public name lives.
 _HOMES = {
     "CallTimeout": "wasmedge_pool.errors",
+    "CodeState": "wasmedge_runtime.tiers.status",
+    "CodeStatus": "wasmedge_runtime.tiers.status",
     "CompilationMode": "wasmedge_runtime.configure",
     "CompilerOptimizationLevel": "wasmedge_runtime.configure",
     "CompilerOutputFormat": "wasmedge_runtime.configure",

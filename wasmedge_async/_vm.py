@@ -13,6 +13,7 @@ from wasmedge_pool.process import WorkerProcess
 from wasmedge_pool.protocol import (
     Call,
     Cleanup,
+    GetCodeStatus,
     GetFunctionList,
     GetFunctionType,
     Instantiate,
@@ -24,6 +25,7 @@ from wasmedge_pool.protocol import (
 from wasmedge_pool.values import microseconds, to_wire
 from wasmedge_runtime.configure import Configure
 from wasmedge_runtime.state import VMState
+from wasmedge_runtime.tiers.status import CodeState, CodeStatus
 from wasmedge_runtime.types import FunctionType, ValType
 
 __all__ = ["VM", "Path"]
@@ -222,6 +224,16 @@ class VM:
         """Return the type of a registered module's function, None when there is none."""
         request = Request(GetFunctionType(0, VM_NAME, module, name))
         return (await self._functions(request)).get(name)
+
+    async def get_code_status(self) -> CodeStatus | None:
+        """Return how the code of the instantiated module stands: in which tier, and how much of it
+        is done; None when nothing is instantiated."""
+        values = await self._actor.ask(Request(GetCodeStatus(0, VM_NAME)))
+        if not values:
+            return None
+        state, functions, baseline, optimized, from_cache = values
+        states = list(CodeState)
+        return CodeStatus(states[state], functions, baseline, optimized, bool(from_cache))
 
     async def _functions(self, request: Request) -> dict[str, FunctionType]:
         items = request.items = []

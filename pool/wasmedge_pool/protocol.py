@@ -41,6 +41,7 @@ __all__ = [
     "CreateVM",
     "Decoder",
     "Failure",
+    "GetCodeStatus",
     "GetFunctionList",
     "GetFunctionType",
     "Hello",
@@ -207,6 +208,14 @@ class GetFunctionType(NamedTuple):
     function: str
 
 
+class GetCodeStatus(NamedTuple):
+    """Parent: answered by a `Result` with the fields of a `CodeStatus`, the state as the position
+    in `CodeState`; without values when nothing is instantiated."""
+
+    id: int
+    vm: int
+
+
 class Result(NamedTuple):
     """Worker: the request is done; `state` is the VM's state after it."""
 
@@ -264,6 +273,7 @@ Message: TypeAlias = (
     | Run
     | GetFunctionList
     | GetFunctionType
+    | GetCodeStatus
     | Result
     | Items
     | Failure
@@ -348,6 +358,7 @@ _PARENT_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     10: (Run, (_number, _number, _bytes_or_nil, _text, _values, _number_or_nil)),
     11: (GetFunctionList, (_number, _number)),
     12: (GetFunctionType, (_number, _number, _text_or_nil, _text)),
+    13: (GetCodeStatus, (_number, _number)),
 }
 _WORKER_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     32: (Ready, (_number, _number)),

@@ -24,6 +24,7 @@ from wasmedge_pool.protocol import (
     CreateVM,
     Decoder,
     Failure,
+    GetCodeStatus,
     GetFunctionList,
     GetFunctionType,
     Hello,
@@ -47,6 +48,7 @@ from wasmedge_pool.watchdog import Watchdog
 from wasmedge_runtime.configure import Configure
 from wasmedge_runtime.errors import ErrCode, Trap, WasmEdgeError
 from wasmedge_runtime.loader import Loader
+from wasmedge_runtime.tiers.status import CodeState
 from wasmedge_runtime.types import FunctionType, ValMut
 from wasmedge_runtime.vm import VM
 
@@ -78,7 +80,7 @@ def main(data: int, control: socket.socket, page: int | None) -> None:
 
 
 class _FreshVM(VM):
-    """A VM that runs every call on an instance that no call has used."""
+    """A VM that runs every call on an instance that is as no call had used it."""
 
     def __init__(self, config: Configure) -> None:
         super().__init__(config)
@@ -102,8 +104,9 @@ class _FreshVM(VM):
         self._used = False
 
     def execute(self, function: str, *args: Any) -> list[Any]:
-        if self._used and self._keeps_state:
-            self.instantiate()
+        instance = self.store.anonymous
+        if self._used and self._keeps_state and instance is not None:
+            instance.reset()
         self._used = True
         return super().execute(function, *args)
 
@@ -171,6 +174,7 @@ class Worker:
             Cleanup: lambda vm, request: vm.cleanup() or (),
             GetFunctionList: self._function_list,
             GetFunctionType: self._function_type,
+            GetCodeStatus: self._code_status,
         }
 
     def serve(self) -> None:
@@ -306,6 +310,12 @@ class Worker:
         if function_type is not None:
             self._send(encode(Items(request.id, (_item(request.function, function_type),))))
         return ()
+
+    def _code_status(self, vm: Any, request: GetCodeStatus) -> tuple[Any, ...]:
+        status = vm.get_code_status()
+        if status is None:
+            return ()
+        return (list(CodeState).index(status.state), *map(int, status[1:]))
 
 
 def _item(name: str, function_type: FunctionType) -> tuple[str, bytes, bytes]:

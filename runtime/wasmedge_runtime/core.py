@@ -6,11 +6,12 @@ hold the core.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,18 @@ def keep_failure(activation: int, error: BaseException) -> None:
         core.pending = error
 
 
+@contextlib.contextmanager
+def not_counted(activation: int) -> Iterator[None]:
+    """What is done here in the middle of a call is not part of the time that its code takes."""
+    core = _cores.get(activation)
+    started = perf_counter_ns()
+    try:
+        yield
+    finally:
+        if core is not None and not core._in_host:
+            core._uncounted_ns += perf_counter_ns() - started
+
+
 class StoreCore:
     """The native side of one Store."""
 
@@ -111,6 +124,7 @@ class StoreCore:
         self.costs_of: tuple[Statistics, int] | None = None
         """Whose cost table all instances have, and which version of it."""
         self._host_ns = 0
+        self._uncounted_ns = 0
         self._in_host = False
         self.contexts: dict[int, weakref.ref[ModuleInstance]] = {}
         """vmctx address -> its instance."""
@@ -418,7 +432,7 @@ class StoreCore:
         activation.instructions = 0
         activation.gas = statistics._total_cost
         activation.gas_limit = statistics._cost_limit
-        self._host_ns = 0
+        self._host_ns = self._uncounted_ns = 0
         started = perf_counter_ns()
         try:
             self.metering = True
@@ -430,7 +444,8 @@ class StoreCore:
             activation.gas_limit = _NO_LIMIT
             if timing:
                 statistics._host_ns += self._host_ns
-                statistics._wasm_ns += perf_counter_ns() - started - self._host_ns
+                elapsed = perf_counter_ns() - started
+                statistics._wasm_ns += elapsed - self._host_ns - self._uncounted_ns
 
     # Interruption.
 

@@ -116,7 +116,7 @@ class Executor(Closable):
             WasmEdgeError: FuncNotFound; and as `Function.__call__`.
         """
         self._check_open()
-        anonymous = store._anonymous
+        anonymous = store.anonymous
         run = None if anonymous is None else anonymous.exported_caller(name)
         if run is not None:
             results = run(*args)

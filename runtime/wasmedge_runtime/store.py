@@ -63,6 +63,11 @@ class Store(Closable):
         self._modules.pop(name, None)
         self.linked = _new_links()
 
+    @property
+    def anonymous(self) -> ModuleInstance | None:
+        """The anonymous module, if there is one."""
+        return self._anonymous
+
     def clear_anonymous(self) -> None:
         """Forget the anonymous module; it lives on while somebody holds it."""
         self._anonymous = None

@@ -16,6 +16,8 @@ from wasmedge_runtime.module import AST
 from wasmedge_runtime.state import VMState
 from wasmedge_runtime.statistics import Statistics
 from wasmedge_runtime.store import Store
+from wasmedge_runtime.tiers.optimizer import Progress
+from wasmedge_runtime.tiers.status import CodeStatus
 from wasmedge_runtime.types import FunctionType
 from wasmedge_runtime.validator import Validator
 
@@ -55,15 +57,22 @@ class VM(Closable):
         store: where instances live. The VM makes its own when None, and closes it at the end; one
             that is given is the caller's. Several VMs in one store replace each other's anonymous
             module and can conflict in names.
+        progress: called with a `CodeStatus` now and then while a step waits for optimised code
+            (`CompilationMode.OPTIMIZED`); what it raises ends the waiting.
     """
 
-    def __init__(self, config: Configure | None = None, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        config: Configure | None = None,
+        store: Store | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         config = Configure() if config is None else config.copy()
         self._statistics = Statistics()
         self._statistics._borrowed = True
         self._loader = Loader(config)
         self._validator = Validator(config)
-        self._executor = Executor(config, self._statistics)
+        self._executor = Executor(config, self._statistics, progress)
         self._owns_store = store is None
         if store is None:
             store = Store()
@@ -319,6 +328,12 @@ class VM(Closable):
         """Return the statistics of all calls in this VM, as far as the configuration asks."""
         self._check_open()
         return self._statistics
+
+    def get_code_status(self) -> CodeStatus | None:
+        """Return how the code of the instantiated module stands; None when there is none."""
+        self._check_open()
+        instance = self._store.anonymous
+        return None if instance is None else instance.code_status
 
     # Ending.
 

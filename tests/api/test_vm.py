@@ -25,6 +25,7 @@ from wasmedge_async import (
     V128,
     VM,
     CallTimeout,
+    CodeState,
     Configure,
     ErrCode,
     FunctionType,
@@ -140,6 +141,21 @@ def test_functions_and_their_types(run: Run[None]) -> None:
             for name, function_type in functions.items():
                 assert await vm.get_function_type(name) == function_type
             assert await vm.get_function_type("nothing") is None
+
+    run(main())
+
+
+def test_the_status_of_the_code(run: Run[None]) -> None:
+    async def main() -> None:
+        async with VM() as vm:
+            assert await vm.get_code_status() is None
+            await vm.load_wasm_buffer(modules.math())
+            await vm.validate()
+            await vm.instantiate()
+            assert await vm.execute("double", 21) == [42]
+            status = await vm.get_code_status()
+            assert status is not None
+            assert (status.state, status.optimized) == (CodeState.OPTIMIZED, status.functions)
 
     run(main())
 

@@ -22,6 +22,7 @@ from wasmedge_pool.protocol import (
     CreateVM,
     Decoder,
     Failure,
+    GetCodeStatus,
     GetFunctionList,
     GetFunctionType,
     Hello,
@@ -57,6 +58,7 @@ FROM_PARENT: list[Message] = [
     Run(1, 1, b"/a", "fib", (1,), None),
     GetFunctionList(1, 1),
     GetFunctionType(1, 1, None, "fib"),
+    GetCodeStatus(1, 1),
 ]
 FROM_WORKER: list[Message] = [
     Ready(1, 4711),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 from tests.wat import wat
 from wasmedge_runtime import (
     VM,
+    CodeState,
+    CodeStatus,
+    CompilationMode,
     Configure,
     ErrCode,
     Function,
@@ -440,6 +444,7 @@ def test_a_closed_vm_refuses_use() -> None:
         vm.get_store,
         vm.get_statistics,
         vm.get_function_list,
+        vm.get_code_status,
     ]
     for use in uses:
         with pytest.raises(WasmEdgeError, match="this VM is closed"):
@@ -452,3 +457,29 @@ def test_functions_of_a_closed_vm_keep_working_for_those_who_hold_them() -> None
         fib = vm.store.find_function("fib")
     assert fib is not None
     assert fib(21) == [17711]
+
+
+def test_the_status_of_the_code_is_that_of_the_instantiated_module() -> None:
+    with VM() as vm:
+        assert vm.get_code_status() is None
+        to_state(vm, VMState.INSTANTIATED)
+        assert vm.execute("fib", 21) == [17711]
+        status = vm.get_code_status()
+        assert status is not None
+        assert (status.state, status.optimized) == (CodeState.OPTIMIZED, status.functions)
+
+
+def test_waiting_for_optimised_code_shows_progress() -> None:
+    functions = "".join(
+        f'(func (export "f{n}") {"(drop (i32.const 1234567))" * 3_000})' for n in range(4)
+    )
+    new = f'(func (export "{os.urandom(8).hex()}"))'
+    seen: list[CodeStatus] = []
+    config = Configure()
+    config.compilation_mode = CompilationMode.OPTIMIZED
+    with VM(config, progress=seen.append) as vm:
+        vm.load_wasm_buffer(wat(f"(module {functions} {new})"))
+        vm.validate()
+        vm.instantiate()
+        assert vm.get_code_status() == seen[-1]
+        assert seen[-1].optimized == 5

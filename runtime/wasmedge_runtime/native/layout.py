@@ -116,7 +116,7 @@ class ModuleHeader(Record):
     with the current code of each own function, which calls between units go through."""
 
     _fields_: ClassVar = [
-        ("provide", ctypes.c_uint64),  # void (*)(own function, free stack, activation)
+        ("provide", ctypes.c_uint64),  # i64 (*)(own function, free stack, activation)
         ("reserved", ctypes.c_uint64),  # aligns the table
     ]
 

@@ -35,7 +35,7 @@ DONE, BUSY, REFUSED = 0, 1, 2
 _CPU_SECONDS = 120
 """What a unit may take; LLVM has no limit of its own."""
 
-_ADDRESS_SPACE = 4 << 30
+_ADDRESS_SPACE = 2 << 30
 
 
 class _Job(NamedTuple):

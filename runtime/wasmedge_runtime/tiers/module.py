@@ -22,7 +22,7 @@ from .. import cache
 from ..codegen.context import ContextLayout
 from ..codegen.unit import Variant
 from ..configure import CompilationMode
-from ..core import keep_failure, type_number
+from ..core import keep_failure, not_counted, type_number
 from ..errors import ErrCode, WasmEdgeError
 from ..module import AST
 from ..native import elf
@@ -55,7 +55,7 @@ _COMPILER_STACK_BYTES = 16 << 20
 
 _RECORD_WORDS = ctypes.sizeof(FunctionRecord) // 8
 
-_Provide = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+_Provide = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_int64, ctypes.c_uint64)
 
 
 class _LoadedUnit(NamedTuple):
@@ -316,9 +316,12 @@ class CompiledModule:
         self._swap_in(tier, number, self._link(tier, number, unit))
 
     def _link(self, tier: Tier, number: int, unit: UnitCode) -> _LoadedUnit:
-        expected = self.plan.optimized[number] if tier == Tier.OPTIMIZED else unit.functions
         own = range(self._first, self._first + self._count)
-        if list(expected) != unit.functions or not all(index in own for index in unit.functions):
+        if tier == Tier.OPTIMIZED:
+            fits = unit.functions == list(self.plan.optimized[number])
+        else:
+            fits = number in unit.functions and all(index in own for index in unit.functions)
+        if not fits:
             raise elf.ObjectError("it has other functions")
         if self.variant.gas:
             if len(unit.runs) != len(unit.functions):
@@ -335,8 +338,8 @@ class CompiledModule:
 
     def _swap_in(self, tier: Tier, number: int, unit: _LoadedUnit) -> None:
         """Make the functions of a unit run its code; those of a baseline unit only if they have
-        none."""
-        self._units[tier, number] = unit
+        none. Code that is there already stays: somebody may be running it."""
+        unit = self._units.setdefault((tier, number), unit)
         addresses = unit.addresses
         if tier == Tier.BASELINE:
             addresses = {
@@ -360,20 +363,24 @@ class CompiledModule:
                 words[record] = address
 
 
-def _provider(reference: weakref.ref[CompiledModule]) -> Callable[[int, int, int], None]:
-    """What the stubs call: with the function, the free bytes of stack, and the activation."""
+def _provider(reference: weakref.ref[CompiledModule]) -> Callable[[int, int, int], int]:
+    """What the stubs call: with the function, the free bytes of stack (negative within the reserve
+    for host functions), and the activation. Gives 0 if all went well."""
 
-    def provide(own: int, room: int, activation: int) -> None:
+    def provide(own: int, room: int, activation: int) -> int:
         try:
-            module = reference()
-            if module is None:
-                raise WasmEdgeError(ErrCode.RuntimeError, "the module of this function is gone")
-            if room >= _ROOM_TO_COMPILE:
-                module.provide(own)
-            else:
-                _on_a_fresh_stack(module, own)
+            with not_counted(activation):
+                module = reference()
+                if module is None:
+                    raise WasmEdgeError(ErrCode.RuntimeError, "the module of this function is gone")
+                if room >= _ROOM_TO_COMPILE:
+                    module.provide(own)
+                else:
+                    _on_a_fresh_stack(module, own)
         except BaseException as error:
             keep_failure(activation, error)
+            return 1
+        return 0
 
     return provide
 

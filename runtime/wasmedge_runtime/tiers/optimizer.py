@@ -22,7 +22,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import cache
-from ..native import elf
 from . import frames, helper
 from .status import CodeStatus
 from .unit import unpack
@@ -114,9 +113,16 @@ class Team:
             self._changed.notify_all()
             wanted = min(_processors(), _MOST_HELPERS, sum(len(j.todo) for j in self._jobs))
             for number in range(self._threads, wanted):
-                self._threads += 1
                 name = f"wasmedge-optimizer-{number}"
-                threading.Thread(target=self._serve, name=name, daemon=True).start()
+                try:
+                    threading.Thread(target=self._serve, name=name, daemon=True).start()
+                except RuntimeError as error:  # too many threads, or the interpreter is ending
+                    _log.warning("modules are not optimised: %s", error)
+                    break
+                self._threads += 1
+            if not self._threads:
+                self._jobs.clear()
+                module.optimizing = False
 
     def wait(self, module: CompiledModule, progress: Progress | None) -> None:
         """Wait until the helpers are done with a module."""
@@ -212,8 +218,8 @@ def _install(module: CompiledModule, number: int, answer: list[Any]) -> bool:
         return False
     try:
         module.install(number, unit)
-    except (elf.ObjectError, MemoryError) as error:
-        _log.warning("optimized code is not usable: %s", error)
+    except Exception as error:  # whatever it is, the program goes on with the code that it has
+        _log.warning("optimised code is not usable: %s", error)
         return False
     return True
 
@@ -222,6 +228,8 @@ class _Helper:
     """One helper process."""
 
     def __init__(self, background: bool) -> None:
+        if not sys.executable:
+            raise OSError("sys.executable does not name the interpreter")
         boot = _BOOT.format(
             path=[os.path.abspath(entry) for entry in sys.path], background=background
         )

@@ -24,7 +24,7 @@ define internal ptr @provide(ptr %context, i64 %stub, i64 %stack) ATTRIBUTES COL
   %host = load i64, ptr %p.host
   %deeper = add i64 %host, 1
   store volatile i64 %deeper, ptr %p.host
-  call void %provide(i64 %index, i64 %room, ptr %act)
+  %failed = call i64 %provide(i64 %index, i64 %room, ptr %act)
   store volatile i64 %host, ptr %p.host
   %table = getelementptr i8, ptr %module, i64 MODULE_HEADER_BYTES
   %slot = getelementptr ptr, ptr %table, i64 %index
@@ -33,7 +33,9 @@ define internal ptr @provide(ptr %context, i64 %stub, i64 %stack) ATTRIBUTES COL
   %above = icmp uge i64 %code.i, %start
   %below = icmp ult i64 %code.i, %end
   %missing = and i1 %above, %below
-  %status = select i1 %missing, i64 NOT_PROVIDED, i64 0
+  %raised = icmp ne i64 %failed, 0
+  %bad = or i1 %missing, %raised
+  %status = select i1 %bad, i64 NOT_PROVIDED, i64 0
   call void @host_returned(ptr %act, i64 %status)
   ret ptr %code
 }
