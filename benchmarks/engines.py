@@ -11,6 +11,7 @@ from typing import Any
 import wasmtime
 
 from wasmedge_runtime import (
+    CompilationMode,
     Configure,
     Executor,
     Function,
@@ -32,7 +33,9 @@ class Ours:
     def __init__(
         self, data: bytes, configuration: Configure | None = None, host: Host | None = None
     ) -> None:
-        configuration = configuration or Configure()
+        configuration = configuration.copy() if configuration else Configure()
+        # What the default mode comes to when its helpers are done.
+        configuration.compilation_mode = CompilationMode.OPTIMIZED
         self.statistics = Statistics()
         self.executor = Executor(configuration, self.statistics)
         self.store = Store()

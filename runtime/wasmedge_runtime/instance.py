@@ -378,10 +378,16 @@ class ModuleInstance:
         if self._cost_table is None or self._costs_of == version:
             return
         self._costs_of, self.statistics_costs = version, statistics._cost_table
-        self.add_costs(list(self.loaded.runs))
+        self._set_costs(list(self.loaded.runs))
 
     def add_costs(self, functions: Iterable[int]) -> None:
-        """Set the gas of the runs of instructions of own functions, which have got code."""
+        """Set the gas of the runs of instructions of own functions that get code.
+
+        Those that had code before keep theirs: they may be running, with the array at hand.
+        """
+        self._set_costs(own for own in functions if own not in self._costs)
+
+    def _set_costs(self, functions: Iterable[int]) -> None:
         if self._cost_table is None:
             return
         table = self.statistics_costs

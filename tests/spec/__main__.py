@@ -1,7 +1,8 @@
-"""Runs the suite and reports: `python -m tests.spec [NAME ...]`.
+"""Runs the suite and reports: `python -m tests.spec [--mode MODE] [NAME ...]`.
 
-Without names all files run. Files run in processes of their own, two at a time, so that a crash
-of the engine is one failed file. Exit code 1 when a command failed, 0 otherwise.
+Without names all files run, without a mode they run in all modes (`runner.Mode`), one after the
+other. Files run in processes of their own, two at a time, so that a crash of the engine is one
+failed file. Exit code 1 when a command failed, 0 otherwise.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ PROCESSES = 2
 TIMEOUT = 600.0  # seconds for one file; the longest takes a small part of it
 
 
-def run_apart(directory: Path, name: str) -> Report:
+MODES = ("tiered", "baseline", "optimized", "swapping")
+"""Those of `runner.Mode`, which imports the engine."""
+
+
+def run_apart(directory: Path, name: str, mode: str) -> Report:
     """Run one file in a child process."""
     environment = {**os.environ, "WASMEDGE_CACHE_DIR": str(suite.ROOT / ".cache" / "code")}
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "tests.spec", "--child", str(directory), name],
+            [sys.executable, "-m", "tests.spec", "--mode", mode, "--child", str(directory), name],
             cwd=suite.ROOT,
             env=environment,
             capture_output=True,
@@ -47,30 +52,39 @@ def main() -> int:
     """Run, report, and give the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.spec")
     parser.add_argument("names", nargs="*", metavar="NAME", help="files, without .wast")
+    parser.add_argument("--mode", choices=MODES, help="in which tier code runs; all in turn")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
-        from tests.spec.runner import run_file  # the parent does not need the engine
+        from tests.spec.runner import Mode, run_file  # the parent does not need the engine
 
-        print(run_file(options.child, options.names[0]).to_json())
+        print(run_file(options.child, options.names[0], Mode(options.mode)).to_json())
         return 0
 
     directory = suite.find_suite()
     if directory is None:
         print(f"skipped: {suite.NOT_FOUND}")
         return 0
-    started = time.monotonic()
     # The largest first, so that none of them is left to run alone at the end.
     names = options.names or suite.list_files(directory)
     names.sort(key=lambda name: (directory / f"{name}.wast").stat().st_size, reverse=True)
+    modes = [options.mode] if options.mode else MODES
+    # A list: all modes run, whatever the first one shows.
+    return 0 if all([run_mode(directory, names, mode) for mode in modes]) else 1
+
+
+def run_mode(directory: Path, names: list[str], mode: str) -> bool:
+    """Run files in one mode and print how they did; whether nothing failed."""
+    started = time.monotonic()
+    print(f"\nmode: {mode}")
     with ThreadPoolExecutor(PROCESSES) as pool:
         reports = dict(
-            zip(names, pool.map(lambda name: run_apart(directory, name), names), strict=True)
+            zip(names, pool.map(lambda name: run_apart(directory, name, mode), names), strict=True)
         )
     print_table(reports)
     passed = print_totals(reports.values())
-    print(f"{time.monotonic() - started:.1f} s")
-    return 0 if passed else 1
+    print(f"{mode}: {time.monotonic() - started:.1f} s", flush=True)
+    return passed
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import enum
+import itertools
+import weakref
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +15,7 @@ from tests.spec.report import Report
 from tests.spec.values import Externals, agrees, argument
 from wasmedge_runtime import (
     AST,
+    CompilationMode,
     Configure,
     Executor,
     Function,
@@ -37,6 +41,8 @@ from wasmedge_runtime import (
     ValType,
     WasmEdgeError,
 )
+from wasmedge_runtime.tiers.module import CompiledModule
+from wasmedge_runtime.tiers.plan import Tier
 
 I32, I64, F32, F64 = ValType.I32, ValType.I64, ValType.F32, ValType.F64
 
@@ -51,6 +57,22 @@ ERRORS: dict[str, type[WasmEdgeError] | tuple[type[WasmEdgeError], ...]] = {
     "assert_trap": Trap,
     "assert_exhaustion": Trap,
 }
+
+
+class Mode(enum.Enum):
+    """In which tier the code of a script's modules runs."""
+
+    TIERED = "tiered"
+    """As the engine decides by default."""
+    BASELINE = "baseline"
+    OPTIMIZED = "optimized"
+    SWAPPING = "swapping"
+    """After every call, all functions of all modules change over to the other tier."""
+
+    @property
+    def compilation(self) -> CompilationMode:
+        """The engine's own mode in which this one begins."""
+        return CompilationMode.BASELINE if self is Mode.SWAPPING else CompilationMode[self.name]
 
 
 class Mismatch(Exception):
@@ -108,9 +130,13 @@ def lacks_proposal(command: Mapping[str, Any], error: WasmEdgeError) -> bool:
 class Script:
     """The state of a running script: one store, and the instances it has made."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mode: Mode = Mode.TIERED) -> None:
         self.folder = folder
+        self.mode = mode
+        self.next_tiers = itertools.cycle((Tier.OPTIMIZED, Tier.BASELINE))
+        self.code: weakref.WeakSet[CompiledModule] = weakref.WeakSet()
         configuration = Configure()
+        configuration.compilation_mode = mode.compilation
         self.loader = Loader(configuration)
         self.validator = Validator(configuration)
         self.executor = Executor(configuration)
@@ -132,6 +158,7 @@ class Script:
     def instantiate(self, module: AST, name: str | None) -> None:
         self.current = None  # a failure must not leave the last module to answer for this one
         self.current = self.executor.instantiate(self.store, module)
+        self.code.add(self.current.loaded)
         if name is not None:
             self.instances[name] = self.current
 
@@ -149,8 +176,18 @@ class Script:
             return [exported.value]
         if not isinstance(exported, Function):
             raise Mismatch(f"{action['field']} is no function")
-        results: list[Any] = exported(*(argument(a, self.externals) for a in action["args"]))
+        try:
+            results: list[Any] = exported(*(argument(a, self.externals) for a in action["args"]))
+        finally:
+            self.swap()
         return results
+
+    def swap(self) -> None:
+        """In the mode that swaps: change the tier of all code."""
+        if self.mode is Mode.SWAPPING:
+            tier = next(self.next_tiers)
+            for code in list(self.code):
+                code.use(tier)
 
     def attempt(self, command: Mapping[str, Any]) -> None:
         """Do what an `assert_trap` and its kin say must fail."""
@@ -216,10 +253,10 @@ def skip_reason(command: Mapping[str, Any]) -> str | None:
     return groups.TEXT_MODULE if is_text else None
 
 
-def run_script(name: str, folder: Path) -> Report:
+def run_script(name: str, folder: Path, mode: Mode = Mode.TIERED) -> Report:
     """Run a converted script."""
     report = Report(name)
-    script = Script(folder)
+    script = Script(folder, mode)
     try:
         for command in suite.read_commands(folder):
             reason = skip_reason(command)
@@ -245,10 +282,10 @@ def _describe(name: str, command: Mapping[str, Any], what: str) -> str:
     return f"{name}.wast:{command['line']}: {command['type']}{place}: {what}"
 
 
-def run_file(directory: Path, name: str) -> Report:
+def run_file(directory: Path, name: str, mode: Mode = Mode.TIERED) -> Report:
     """Convert and run one file of the suite, or report all of its commands as skipped."""
     folder = suite.convert(directory / f"{name}.wast")
     reason = groups.not_supported(name)
     if reason is None:
-        return run_script(name, folder)
+        return run_script(name, folder, mode)
     return Report(name, skipped=Counter({reason: len(suite.read_commands(folder))}))

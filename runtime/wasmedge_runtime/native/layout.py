@@ -48,6 +48,7 @@ class Activation(Record):
         ("interrupt_request", ctypes.c_uint64),  # call_id of the call to stop
         ("thread_id", ctypes.c_uint64),  # native id of the thread of the outermost entry
         ("in_host", ctypes.c_uint64),  # host functions in progress
+        ("provided", ctypes.c_uint64),  # 0 when Python has given a function code
         ("trap_code", ctypes.c_uint64),
         ("instructions", ctypes.c_uint64),
         ("gas", ctypes.c_uint64),
@@ -116,7 +117,7 @@ class ModuleHeader(Record):
     with the current code of each own function, which calls between units go through."""
 
     _fields_: ClassVar = [
-        ("provide", ctypes.c_uint64),  # i64 (*)(own function, free stack, activation)
+        ("provide", ctypes.c_uint64),  # void (*)(own function, free stack, activation)
         ("reserved", ctypes.c_uint64),  # aligns the table
     ]
 
@@ -187,4 +188,4 @@ STATUS_HOST_RAISED = 0x1002
 """A host function raised what is in `StoreCore.pending`."""
 STATUS_STACK_OVERFLOW = 0x1003
 STATUS_NOT_PROVIDED = 0x1004
-"""A function that was called has no code: why not is in `StoreCore.pending`."""
+"""A function that was called did not get code: why not is in `StoreCore.pending`."""

@@ -37,7 +37,6 @@ class _Stubs:
             stub = bytes.fromhex("10000010 71000058 20021fd6 00000000") + target
         self._stub = stub.ljust(STUB_BYTES, b"\xcc")
         ctypes.c_uint64.from_address(code.address("stubs_start")).value = self.start
-        ctypes.c_uint64.from_address(code.address("stubs_end")).value = self.start + size
 
     def fill(self, count: int) -> None:
         size = libc.page_ceil(count * STUB_BYTES) - self._filled

@@ -78,8 +78,15 @@ def _unit(job: _Job, number: int, wait: bool) -> UnitCode | None:
 
 def _allow_time() -> None:
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    used = int(usage.ru_utime + usage.ru_stime)
-    resource.setrlimit(resource.RLIMIT_CPU, (used + _CPU_SECONDS, resource.RLIM_INFINITY))
+    _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + _CPU_SECONDS)
+
+
+def _limit(kind: int, amount: int) -> None:
+    """Limit a resource of this process, below the limits that its parent already has."""
+    hard = resource.getrlimit(kind)[1]
+    if hard != resource.RLIM_INFINITY:
+        amount = min(amount, hard)
+    resource.setrlimit(kind, (amount, hard))
 
 
 def _answer(job: _Job | None, request: list[Any]) -> list[Any]:
@@ -98,8 +105,8 @@ def main(background: bool) -> None:
         os.nice(19)
         with contextlib.suppress(AttributeError, OSError):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_AS, _ADDRESS_SPACE)
+    _limit(resource.RLIMIT_CORE, 0)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     job = None
     while (request := frames.read(requests)) is not None:

@@ -27,7 +27,7 @@ from ..errors import ErrCode, WasmEdgeError
 from ..module import AST
 from ..native import elf
 from ..native.code import CodeRegion, LoadedCode
-from ..native.layout import ContextHeader, FunctionRecord, ModuleHeader
+from ..native.layout import Activation, ContextHeader, FunctionRecord, ModuleHeader
 from ..native.stubs import stub_addresses
 from ..native.support import support
 from . import optimizer
@@ -36,6 +36,7 @@ from .status import CodeState, CodeStatus
 from .unit import (
     UnitCode,
     compile_unit,
+    given_up_name,
     journal_name,
     load_unit,
     pack,
@@ -55,7 +56,10 @@ _COMPILER_STACK_BYTES = 16 << 20
 
 _RECORD_WORDS = ctypes.sizeof(FunctionRecord) // 8
 
-_Provide = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_int64, ctypes.c_uint64)
+_Provide = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_int64, ctypes.c_uint64)
+"""The room on the stack is signed: guest code looks at the limit only when it has passed it."""
+
+_stack_size_lock = threading.RLock()  # a signal handler may come here while its thread is here
 
 
 class _LoadedUnit(NamedTuple):
@@ -253,12 +257,13 @@ class CompiledModule:
     def missing(self) -> list[int]:
         """The optimised units that are neither loaded nor in the cache, and may be made."""
         with self._lock:
-            there = self._stored | self._given_up
-            return [
-                number
-                for number in range(len(self.calls))
-                if number not in there and (Tier.OPTIMIZED, number) not in self._units
-            ]
+            there = self._stored | {n for tier, n in self._units if tier == Tier.OPTIMIZED}
+            missing = set(range(len(self.calls))) - there - self._given_up
+            # What ended a helper would end this process as well.
+            self._given_up |= {
+                number for number in missing if cache.contains(given_up_name(self.name(number)))
+            }
+            return sorted(missing - self._given_up)
 
     def source(self) -> AST:
         """A module that is alive: every instance holds one."""
@@ -320,7 +325,7 @@ class CompiledModule:
         if tier == Tier.OPTIMIZED:
             fits = unit.functions == list(self.plan.optimized[number])
         else:
-            fits = number in unit.functions and all(index in own for index in unit.functions)
+            fits = unit.functions[:1] == [number] and all(i in own for i in unit.functions)
         if not fits:
             raise elf.ObjectError("it has other functions")
         if self.variant.gas:
@@ -338,7 +343,9 @@ class CompiledModule:
 
     def _swap_in(self, tier: Tier, number: int, unit: _LoadedUnit) -> None:
         """Make the functions of a unit run its code; those of a baseline unit only if they have
-        none. Code that is there already stays: somebody may be running it."""
+        none."""
+        # A unit is never replaced, there may be calls in it: two threads may have had it made, or a
+        # signal handler while its thread compiled it.
         unit = self._units.setdefault((tier, number), unit)
         addresses = unit.addresses
         if tier == Tier.BASELINE:
@@ -363,11 +370,10 @@ class CompiledModule:
                 words[record] = address
 
 
-def _provider(reference: weakref.ref[CompiledModule]) -> Callable[[int, int, int], int]:
-    """What the stubs call: with the function, the free bytes of stack (negative within the reserve
-    for host functions), and the activation. Gives 0 if all went well."""
+def _provider(reference: weakref.ref[CompiledModule]) -> Callable[[int, int, int], None]:
+    """What the stubs call: with the function, the free bytes of stack, and the activation."""
 
-    def provide(own: int, room: int, activation: int) -> int:
+    def provide(own: int, room: int, activation: int) -> None:
         try:
             with not_counted(activation):
                 module = reference()
@@ -377,10 +383,9 @@ def _provider(reference: weakref.ref[CompiledModule]) -> Callable[[int, int, int
                     module.provide(own)
                 else:
                     _on_a_fresh_stack(module, own)
+            Activation.from_address(activation).provided = 0
         except BaseException as error:
             keep_failure(activation, error)
-            return 1
-        return 0
 
     return provide
 
@@ -395,12 +400,13 @@ def _on_a_fresh_stack(module: CompiledModule, own: int) -> None:
         except BaseException as error:
             failures.append(error)
 
-    before = threading.stack_size(_COMPILER_STACK_BYTES)
-    try:
-        thread = threading.Thread(target=run, name="wasmedge-compiler")
-        thread.start()
-    finally:
-        threading.stack_size(before)
+    thread = threading.Thread(target=run, name="wasmedge-compiler")
+    with _stack_size_lock:  # the size is that of all threads that begin meanwhile
+        before = threading.stack_size(_COMPILER_STACK_BYTES)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(before)
     thread.join()
     if failures:
         raise failures[0]

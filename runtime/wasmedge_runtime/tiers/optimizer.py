@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from .. import cache
 from . import frames, helper
 from .status import CodeStatus
-from .unit import unpack
+from .unit import given_up_name, unpack
 
 if TYPE_CHECKING:
     from .module import CompiledModule
@@ -67,9 +67,6 @@ class _Job:
             str(cache.folder() or ""),
         ]
         self._names = [module.name(n) for n in range(len(module.calls))]
-        for number in module.missing():
-            if cache.contains(self.given_up_name(number)):
-                module.give_up(number)
         self.todo = module.missing()
         self.elsewhere: list[int] = []
         """Units that other processes are making."""
@@ -84,9 +81,9 @@ class _Job:
         quiet = now - module.last_needed >= _QUIET_SECONDS
         return quiet or now - self.started >= _MOST_DELAY_SECONDS
 
-    def given_up_name(self, number: int) -> str:
-        """The cache entry that says that a unit is too much for LLVM."""
-        return cache.key("given up", self._names[number])
+    def remember_given_up(self, number: int) -> None:
+        """Let no process try a unit again that is too much for LLVM."""
+        cache.store(given_up_name(self._names[number]), b"")
 
     @property
     def finished(self) -> bool:
@@ -140,14 +137,17 @@ class Team:
         while (task := self._next()) is not None:
             job, number, wait = task
             try:
-                if process is None or not process.alive:
+                if process is not None and not process.alive:
+                    process.close()  # ended while it had nothing to do
+                    process = None
+                if process is None:
                     process = _Helper(self._background)
                 answer = process.ask(job, number, wait)
             except OSError as error:
                 answer = [helper.REFUSED, f"no helper process can be started: {error}"]
             alive = process is not None and process.alive
             if process is not None and process.has_given_up:
-                cache.store(job.given_up_name(number), b"")
+                job.remember_given_up(number)
             self._take(job, number, answer, alive)
             del job, task  # and with it the bytes of the module
         if process is not None:
@@ -156,6 +156,7 @@ class Team:
     def _next(self) -> tuple[_Job, int, bool] | None:
         """What to do next, of which module, and whether to wait for another process that does it;
         None when there has been nothing for a while."""
+        leaving = False
         with self._changed:
             while True:
                 task = self._choose()
@@ -164,9 +165,12 @@ class Team:
                     return task
                 if self._jobs and self._background:
                     self._changed.wait(_QUIET_SECONDS)
-                elif not self._changed.wait(_IDLE_SECONDS if self._background else 0.0):
+                    continue
+                if leaving:
                     self._threads -= 1
                     return None
+                # Work that comes when the time is just up counts on this thread: it looks again.
+                leaving = not self._changed.wait(_IDLE_SECONDS if self._background else 0.0)
 
     def _choose(self) -> tuple[_Job, int, bool] | None:
         for job in list(self._jobs):
@@ -236,15 +240,23 @@ class _Helper:
         self._job: _Job | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
         self._last_words = ""
-        self.alive = True
-        # A session of its own: Ctrl-C is not for it.
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", boot],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            start_new_session=True,
-        )
+        try:
+            # A session of its own: Ctrl-C is not for it.
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", boot],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._errors.close()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
 
     def ask(self, job: _Job, number: int, wait: bool) -> list[Any]:
         """The helper's answer, or [REFUSED, reason]."""
@@ -272,7 +284,6 @@ class _Helper:
 
     def close(self) -> None:
         """Let it end, and take notice."""
-        self.alive = False
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):

@@ -45,6 +45,11 @@ def journal_name(digest: bytes, variant: Variant) -> str:
     return cache.key("baseline", cache.machine(), *map(int, variant), digest)
 
 
+def given_up_name(unit: str) -> str:
+    """The name of the cache entry that says that a unit is too much for LLVM."""
+    return cache.key("given up", unit)
+
+
 def compile_unit(
     ast: AST,
     variant: Variant,

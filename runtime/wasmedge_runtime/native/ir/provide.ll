@@ -3,12 +3,12 @@
 ; their registers and on the stack. They stay there while Python provides the code.
 
 @stubs_start = dso_local global i64 0
-@stubs_end = dso_local global i64 0
 
-; The code of the function whose stub was called; traps when Python could not provide it.
+; The code of the function whose stub was called; traps when Python could not provide it. The status
+; says *not provided* until Python has completed: what a signal's exception cut short has not, also
+; when the code is there. Another status may be in use by a call that a signal handler interrupted.
 define internal ptr @provide(ptr %context, i64 %stub, i64 %stack) ATTRIBUTES COLD {
   %start = load i64, ptr @stubs_start
-  %end = load i64, ptr @stubs_end
   %offset = sub i64 %stub, %start
   %index = lshr i64 %offset, STUB_SHIFT
   %p.act = &context.activation(%context)
@@ -24,18 +24,16 @@ define internal ptr @provide(ptr %context, i64 %stub, i64 %stack) ATTRIBUTES COL
   %host = load i64, ptr %p.host
   %deeper = add i64 %host, 1
   store volatile i64 %deeper, ptr %p.host
-  %failed = call i64 %provide(i64 %index, i64 %room, ptr %act)
+  %p.status = &act.provided(%act)
+  %status.before = load volatile i64, ptr %p.status
+  store volatile i64 NOT_PROVIDED, ptr %p.status
+  call void %provide(i64 %index, i64 %room, ptr %act)
+  %status = load volatile i64, ptr %p.status
+  store volatile i64 %status.before, ptr %p.status
   store volatile i64 %host, ptr %p.host
   %table = getelementptr i8, ptr %module, i64 MODULE_HEADER_BYTES
   %slot = getelementptr ptr, ptr %table, i64 %index
   %code = load volatile ptr, ptr %slot
-  %code.i = ptrtoint ptr %code to i64
-  %above = icmp uge i64 %code.i, %start
-  %below = icmp ult i64 %code.i, %end
-  %missing = and i1 %above, %below
-  %raised = icmp ne i64 %failed, 0
-  %bad = or i1 %missing, %raised
-  %status = select i1 %bad, i64 NOT_PROVIDED, i64 0
   call void @host_returned(ptr %act, i64 %status)
   ret ptr %code
 }
