@@ -15,12 +15,11 @@ from collections.abc import Callable, Mapping
 
 __all__ = ["wait", "wake"]
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may come here while its thread is here
 _waiting: dict[int, int] = {}  # native thread id -> its event descriptor, while it waits
-_LONGEST_MS = 1 << 30
-
-
 _own = threading.local()
+
+_LONGEST_MS = 1 << 30
 
 
 class _Event:
