@@ -24,7 +24,8 @@ import stat
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import platformdirs
@@ -38,6 +39,10 @@ _LARGEST_ENTRY = 1 << 30
 _PIECE = b"wasmedge-async piece 1\n"
 _PIECE_HEAD = struct.Struct(f"<{len(_PIECE)}sII{_DIGEST_BYTES}s")
 """In front of a piece of a journal: mark, number, length, digest."""
+
+_PATIENCE_SECONDS = 1.0
+_POLL_SECONDS = 0.001
+"""How long, and how often, to look whether another process has made a piece."""
 
 
 def folder() -> Path | None:
@@ -121,23 +126,15 @@ class Journal:
     """An entry that grows: pieces by number, added one at a time and never changed.
 
     Each piece is written at once to the end of the file, so that several processes can add to it.
-    What a process that was killed left of one is passed over. Gives what was there when it was
-    opened.
+    What a process that was killed left of one is passed over.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._data = _read(name) or b""
         self._places: dict[int, int] = {}
-        at = self._data.find(_PIECE)
-        while at >= 0:
-            end = at
-            with contextlib.suppress(struct.error):
-                _, number, length, _ = _PIECE_HEAD.unpack_from(self._data, at)
-                if at + _PIECE_HEAD.size + length <= len(self._data):
-                    self._places[number] = at
-                    end = at + _PIECE_HEAD.size + length
-            at = self._data.find(_PIECE, max(end, at + 1))
+        self._scanned = 0
+        self._scan()
 
     def get(self, number: int) -> bytes | None:
         """A piece, or None when there is none that is sound."""
@@ -152,23 +149,74 @@ class Journal:
             return None
         return content
 
-    def add(self, number: int, content: bytes) -> None:
-        """Write a piece. A failure costs only the next start."""
-        head = _PIECE_HEAD.pack(_PIECE, number, len(content), self._digest(number, content))
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    @contextlib.contextmanager
+    def claim(self, number: int) -> Iterator[Callable[[bytes], None]]:
+        """Be the only process that makes a piece; gives what writes it.
+
+        Waits while another process makes it, after which `get` has it. A failure to lock or to
+        write costs only the next start.
+        """
+        descriptor = -1
         try:
-            entries = _writable(self._name)
-            if entries is None:
-                return
-            descriptor = os.open(entries / self._name, flags, 0o600)
-            try:
-                status = os.fstat(descriptor)
-                if _is_private(status) and status.st_size + len(content) < _LARGEST_ENTRY:
-                    os.write(descriptor, head + content)
-            finally:
-                os.close(descriptor)
+            descriptor = self._open()
+            if descriptor >= 0:
+                self._wait_for(descriptor, number)
         except OSError as error:
             _log.info("cannot write to the cache: %s", error)
+        try:
+            yield lambda content: self._add(descriptor, number, content)
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)  # and so unlock it
+
+    def _open(self) -> int:
+        entries = _writable(self._name)
+        if entries is None:
+            return -1
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(entries / self._name, flags, 0o600)
+        status = os.fstat(descriptor)
+        if _is_private(status) and stat.S_ISREG(status.st_mode):
+            return descriptor
+        os.close(descriptor)
+        return -1
+
+    def _wait_for(self, descriptor: int, number: int) -> None:
+        """Lock the byte of a piece (as if each had one), and see what others have added."""
+        patience = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            with contextlib.suppress(BlockingIOError, PermissionError):
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+                break
+            if time.monotonic() > patience:
+                break  # a stopped process, perhaps; then the work is done twice
+            time.sleep(_POLL_SECONDS)
+        size = os.fstat(descriptor).st_size
+        if len(self._data) < size <= _LARGEST_ENTRY:
+            self._data += os.pread(descriptor, size - len(self._data), len(self._data))
+            self._scan()
+
+    def _add(self, descriptor: int, number: int, content: bytes) -> None:
+        head = _PIECE_HEAD.pack(_PIECE, number, len(content), self._digest(number, content))
+        if descriptor >= 0 and len(self._data) + len(content) < _LARGEST_ENTRY:
+            try:
+                os.write(descriptor, head + content)
+            except OSError as error:
+                _log.info("cannot write to the cache: %s", error)
+
+    def _scan(self) -> None:
+        """Find the pieces that have come since the last time."""
+        data = self._data
+        at = data.find(_PIECE, self._scanned)
+        while at >= 0 and len(data) - at >= _PIECE_HEAD.size:
+            _, number, length, _ = _PIECE_HEAD.unpack_from(data, at)
+            end = at + _PIECE_HEAD.size + length
+            if end == len(data) or data.startswith(_PIECE, end):
+                self._places[number] = at
+                self._scanned = end
+            else:  # cut short, or not yet complete
+                end = at + 1
+            at = data.find(_PIECE, end)
 
     def _digest(self, number: int, content: bytes) -> bytes:
         return _digest(f"{self._name} {number}", content)

@@ -307,18 +307,23 @@ class CompiledModule:
         """Load a unit: from the cache, or compiled now."""
         if self._load(tier, number):
             return
-        self._compiled = True
         if tier == Tier.OPTIMIZED:
-            functions, admit = self.plan.optimized[number], None
-        else:
-            functions = range(number, number + 1)
-            admit = self.plan.admission(number, self._has_code)
-        unit = compile_unit(self.source(), self.variant, self.layout, tier, functions, admit)
-        if tier == Tier.OPTIMIZED:
+            unit = self._compile(tier, self.plan.optimized[number])
             store_unit(self.name(number), unit)
         else:
-            self._journal.add(number, pack(unit))
+            with self._journal.claim(number) as write:
+                if self._load(tier, number):
+                    return  # another process has just made it
+                admit = self.plan.admission(number, self._has_code)
+                unit = self._compile(tier, range(number, number + 1), admit)
+                write(pack(unit))
         self._swap_in(tier, number, self._link(tier, number, unit))
+
+    def _compile(
+        self, tier: Tier, functions: range, admit: Callable[[int], bool] | None = None
+    ) -> UnitCode:
+        self._compiled = True
+        return compile_unit(self.source(), self.variant, self.layout, tier, functions, admit)
 
     def _link(self, tier: Tier, number: int, unit: UnitCode) -> _LoadedUnit:
         own = range(self._first, self._first + self._count)
