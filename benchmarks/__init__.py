@@ -2,5 +2,6 @@
 
 `kernels/` has the C sources, `build.py` compiles them, `engines.py` puts both engines behind the
 same few calls, `measure.py` times interleaved, `rows.py` says what is measured and which aim each
-figure has, `report.py` and `plot.py` write the results.
+figure has, `wasi.py` does the same for programs that read and write, `report.py` and `plot.py`
+write the results.
 """

@@ -12,7 +12,7 @@ os.environ["WASMEDGE_CACHE_DIR"] = str(Path(__file__).resolve().parent.parent / 
 
 def main() -> None:
     """Measure row by row, telling on standard error what is done."""
-    from benchmarks import rates, report, rows
+    from benchmarks import rates, report, rows, wasi
 
     def tell(what: str) -> None:
         print(what, file=sys.stderr, flush=True)
@@ -25,6 +25,8 @@ def main() -> None:
     means = [*rows.means(kernels), rows.kernels_without_simd()]
     tell("calls ...")
     all_rows = [rows.fib(), *kernels, *rows.calls(), rows.counting()]
+    tell("WASI ...")
+    all_rows += wasi.rows()
     tell("rates ...")
     measured = rates.rates()
     print(report.table(all_rows, means, measured))

@@ -72,9 +72,11 @@ if TYPE_CHECKING:
         get_version_patch,
     )
     from wasmedge_runtime.vm import VM
+    from wasmedge_runtime.wasi import DEVNULL, WasiImportObject
 
 __all__ = [
     "AST",
+    "DEVNULL",
     "I32",
     "I64",
     "V128",
@@ -120,6 +122,7 @@ __all__ = [
     "ValType",
     "ValidationError",
     "Validator",
+    "WasiImportObject",
     "WasmEdgeError",
     "__version__",
     "get_version",
@@ -136,6 +139,7 @@ _HOMES = {
     "CodeState": "tiers.status",
     "CodeStatus": "tiers.status",
     "CompilationMode": "configure",
+    "DEVNULL": "wasi",
     "CompilerOptimizationLevel": "configure",
     "CompilerOutputFormat": "configure",
     "Configure": "configure",
@@ -178,6 +182,7 @@ _HOMES = {
     "ValType": "types",
     "ValidationError": "errors",
     "Validator": "validator",
+    "WasiImportObject": "wasi",
     "WasmEdgeError": "errors",
     "__version__": "version",
     "get_version": "version",

@@ -35,6 +35,7 @@ from .native.layout import (
 from .native.support import support
 from .types import FunctionType, ValType
 from .values import ExternRef, FuncRef
+from .waiting import wake
 
 if TYPE_CHECKING:
     from .function import Function, HostLink
@@ -48,6 +49,7 @@ _FUNCREF = int(ValType.FUNCREF)
 _SWEEP_AT = 64
 _PURGE_AT = 1024
 _SIGNALS_TO_HOST = 10
+_MOST_STORES = 64  # as in `@stop_requested`, which says why
 _NO_LIMIT = (1 << 64) - 1
 
 
@@ -451,6 +453,7 @@ class StoreCore:
         """Ask the running call to stop; False when none runs.
 
         Returns when the call has ended, or when it is in a host function, after which it stops.
+        A host function that waits in `waiting.wait` stops waiting.
         """
         activation = self.activation
         call = activation.call_id
@@ -461,6 +464,7 @@ class StoreCore:
         while activation.call_id == call:
             # Each time: a second interrupter that is late may have put the id of an older call.
             activation.interrupt_request = call
+            wake(activation.thread_id)
             # A host function is Python: its stub sees the request when it returns. Signals go on
             # for a while, because it may be running guest code of another Store.
             in_host = in_host + 1 if activation.in_host else 0
@@ -470,6 +474,21 @@ class StoreCore:
             sleep(wait)
             wait = min(wait * 2, 0.01)
         return True
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the running call, or one that it is part of, has been asked to stop.
+
+        For host functions; for the thread of the call.
+        """
+        activation = self.activation
+        for _ in range(_MOST_STORES):
+            if activation.call_id and activation.interrupt_request == activation.call_id:
+                return True
+            if not activation.outer:
+                break
+            activation = Activation.from_address(activation.outer)
+        return False
 
 
 def check_signals() -> None:

@@ -270,6 +270,8 @@ def _find(store: Store, wanted: Import) -> Extern:
             ErrCode.UnknownImport,
             f"unknown import: module {wanted.module!r} does not export {wanted.name!r}",
         )
+    if isinstance(extern, Function):
+        extern = extern.for_type(wanted.type)
     _check_type(wanted, extern)
     return extern
 

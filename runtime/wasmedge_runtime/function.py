@@ -65,6 +65,7 @@ class Function(Closable):
         "_index",
         "_instance",
         "_type",
+        "overloads",
     )
 
     if TYPE_CHECKING:
@@ -92,6 +93,8 @@ class Function(Closable):
         self._cost = cost
         self._instance: ModuleInstance | None = None
         self._index = -1
+        self.overloads: tuple[Function, ...] = ()
+        """The same for modules that import it with another type."""
         self.__call__ = _host_caller(function_type, body, data)  # type: ignore[method-assign]
         self._closed = False
         self._borrowed = False
@@ -106,6 +109,7 @@ class Function(Closable):
         function._cost = 0
         function._instance = instance
         function._index = index
+        function.overloads = ()
         # A copy that holds the instance: somebody may keep `function.__call__` alone. The instance
         # keeps `run` itself, which therefore must not hold it.
         bound = PythonFunction(run.__code__, run.__globals__, "call", None, run.__closure__)
@@ -127,6 +131,15 @@ class Function(Closable):
         if self._instance is None:
             return -1
         return self._instance.first_function_number + self._instance.record_number(self._index)
+
+    def for_type(self, wanted: object) -> Function:
+        """The function that a module gets which imports this one with a type: an overload if one
+        has that type."""
+        if wanted != self._type:
+            for overload in self.overloads:
+                if wanted == overload._type:
+                    return overload
+        return self
 
     def record_in(self, core: StoreCore) -> tuple[int, Any]:
         """The address of this function's record in a Store, and what has to stay alive for it."""

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wasmedge_runtime.statistics import Statistics
 
-__all__ = ["log_execution", "logger", "set_log_debug_level", "set_log_error_level"]
+__all__ = [
+    "log_execution",
+    "logger",
+    "set_log_debug_level",
+    "set_log_error_level",
+    "statistics_block",
+]
 
 logger = logging.getLogger("wasmedge")
 if logger.level == logging.NOTSET:  # somebody who set it before this import knows better
@@ -46,18 +52,17 @@ def log_execution(statistics: Statistics | None) -> None:
         return
     logger.debug("Execution succeeded.")
     if statistics is not None:
-        logger.debug(
-            "\n ====================  Statistics  ====================\n"
-            " Total execution time: %d ns\n"
-            " Wasm instructions execution time: %d ns\n"
-            " Host functions execution time: %d ns\n"
-            " Executed wasm instructions count: %d\n"
-            " Gas costs: %d\n"
-            " Instructions per second: %d",
-            statistics.total_time_ns,
-            statistics.wasm_time_ns,
-            statistics.host_time_ns,
-            statistics.instr_count,
-            statistics.total_cost,
-            statistics.instr_per_second,
-        )
+        logger.debug("\n%s", statistics_block(statistics))
+
+
+def statistics_block(statistics: Statistics) -> str:
+    """The figures of statistics in the reference's form, several lines."""
+    return (
+        " ====================  Statistics  ====================\n"
+        f" Total execution time: {statistics.total_time_ns} ns\n"
+        f" Wasm instructions execution time: {statistics.wasm_time_ns} ns\n"
+        f" Host functions execution time: {statistics.host_time_ns} ns\n"
+        f" Executed wasm instructions count: {statistics.instr_count}\n"
+        f" Gas costs: {statistics.total_cost}\n"
+        f" Instructions per second: {int(statistics.instr_per_second)}"
+    )

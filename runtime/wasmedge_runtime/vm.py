@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Configure, HostRegistration
@@ -20,6 +20,9 @@ from wasmedge_runtime.tiers.optimizer import Progress
 from wasmedge_runtime.tiers.status import CodeStatus
 from wasmedge_runtime.types import FunctionType
 from wasmedge_runtime.validator import Validator
+
+if TYPE_CHECKING:
+    from wasmedge_runtime.wasi import WasiImportObject
 
 __all__ = ["VM", "VMState"]
 
@@ -75,6 +78,9 @@ class VM(Closable):
             store = Store()
             store._borrowed = True
         self._store = store
+        self._hosts = _host_modules(config)
+        for host in self._hosts.values():
+            self._executor.register_import(store, host)
         self._module: AST | None = None
         self._state = VMState.INITED
 
@@ -162,6 +168,8 @@ class VM(Closable):
         self._validator.validate(ast)
         self._executor.instantiate(self._store, ast)
         self._instantiated_is_stale()
+        if self._hosts:
+            self._begin(function)
         return self._executor.invoke(self._store, function, *args)
 
     # Step by step.
@@ -234,6 +242,8 @@ class VM(Closable):
             HostFunctionError: a host function raised.
         """
         self._needs(VMState.INSTANTIATED, "execute")
+        if self._hosts:
+            self._begin(function)
         return self._executor.invoke(self._store, function, *args)
 
     def execute_registered(self, module: str, function: str, *args: Any) -> list[Any]:
@@ -243,6 +253,12 @@ class VM(Closable):
         """
         self._check_open()
         return self._executor.invoke_registered(self._store, module, function, *args)
+
+    def _begin(self, function: str) -> None:
+        """A program that starts again has no exit code yet; one that returns keeps 0."""
+        if function == "_start":
+            for host in self._hosts.values():
+                host.begin()
 
     def interrupt(self) -> None:
         """Stop the call that runs in this VM, from another thread.
@@ -289,15 +305,24 @@ class VM(Closable):
         found = self.store.find_function_registered(module, function)
         return None if found is None else found.function_type
 
+    @overload
+    def get_import_object(
+        self, registration: Literal[HostRegistration.WASI]
+    ) -> WasiImportObject | None: ...
+
+    @overload
+    def get_import_object(self, registration: HostRegistration) -> ImportObject | None: ...
+
     def get_import_object(self, registration: HostRegistration) -> ImportObject | None:
         """Return the host module that the configuration registered, None when it registered none.
 
-        The engine has no host modules yet, so that there is none whatever the configuration says.
+        `HostRegistration.WASI` gives a `WasiImportObject`, which sees nothing but the standard
+        streams until its `init_wasi` is called. The others are not supported yet.
         """
         self._check_open()
         if not isinstance(registration, HostRegistration):
             raise TypeError(f"expected a HostRegistration, not {registration!r}")
-        return None
+        return self._hosts.get(registration)
 
     def get_statistics(self) -> Statistics:
         """Return the statistics of all calls in this VM, as far as the configuration asks."""
@@ -314,17 +339,24 @@ class VM(Closable):
 
     def cleanup(self) -> None:
         """Go back to INITED: the loaded module, all instances of the store, registered names, and
-        the counters of the statistics are gone. The cost table and limit stay."""
+        the counters of the statistics are gone. Host modules of the configuration, the cost table
+        and the cost limit stay."""
         self._check_open()
         self._store.clear_anonymous()
+        hosts = {host.name for host in self._hosts.values()}
         for name in self._store.list_module():
-            self._store.unregister(name)
+            if name not in hosts:
+                self._store.unregister(name)
         self._module = None
         self._statistics.clear()
         self._state = VMState.INITED
 
     def _release(self) -> None:
         self._module = None
+        for host in self._hosts.values():
+            self._store.unregister(host.name)
+            host._borrowed = False
+            host.close()
         if self._owns_store:
             self._store._borrowed = False
             self._store.close()
@@ -344,3 +376,14 @@ class VM(Closable):
         """The module must be instantiated again: its instance was replaced, or names are new."""
         if self._state is VMState.INSTANTIATED:
             self._state = VMState.VALIDATED
+
+
+def _host_modules(config: Configure) -> dict[HostRegistration, WasiImportObject]:
+    """The host modules that a configuration asks for."""
+    hosts = {}
+    if HostRegistration.WASI in config:
+        from wasmedge_runtime.wasi import WasiImportObject
+
+        hosts[HostRegistration.WASI] = WasiImportObject()
+        hosts[HostRegistration.WASI].lend()
+    return hosts

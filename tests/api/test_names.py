@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +30,21 @@ def test_the_public_names_are_sorted_and_exist() -> None:
     assert all(hasattr(wasmedge_async, name) for name in names)
     public = {name for name in vars(wasmedge_async) if not name.startswith("_")}
     modules = {name for name in public if f"wasmedge_async.{name}" in sys.modules}
-    assert public - modules - {"annotations"} == set(names) - {"__version__"}
+    helpers = {"TYPE_CHECKING", "annotations", "import_module"}
+    assert public - modules - helpers == set(names) - {"__version__"}
+
+
+def test_every_public_name_is_imported_for_type_checkers_from_where_it_lives() -> None:
+    tree = ast.parse(Path(wasmedge_async.__file__).read_text(encoding="utf-8"))
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.name: f"{node.module}"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == wasmedge_async._HOMES
+    assert sorted(seen) == sorted(wasmedge_async.__all__)
 
 
 @pytest.mark.parametrize("name", ["VM", "VMPool"])

@@ -48,13 +48,17 @@ def run(source: str, namespace: dict[str, Any], page: Path, line: int) -> None:
         asyncio.run(result)
 
 
-def test_the_guides_examples_print_what_their_comments_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["guide", "wasi"])
+def test_the_examples_print_what_their_comments_say(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    page = ROOT / "docs" / "guide.md"
+    page = ROOT / "docs" / f"{name}.md"
     for _, text in blocks(page, "wat"):
-        name = text.splitlines()[0].removeprefix(";; ")
-        (tmp_path / name).write_bytes(wat(text))
+        file = text.splitlines()[0].removeprefix(";; ")
+        (tmp_path / file).write_bytes(wat(text))
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}
     for line, source in blocks(page, "python"):

@@ -289,7 +289,7 @@ def test_without_host_registrations_there_are_no_host_modules() -> None:
     with VM() as vm:
         assert vm.get_import_object(HostRegistration.WASI) is None
         with pytest.raises(TypeError, match="expected a HostRegistration, not 'WASI'"):
-            vm.get_import_object("WASI")  # type: ignore[arg-type]
+            vm.get_import_object("WASI")  # type: ignore[call-overload]
 
 
 def test_a_loaded_ast_may_be_closed_and_is_not_validated_for_its_owner() -> None:

@@ -1,0 +1,241 @@
+"""The command line, as a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.wat import wat
+from wasmedge_async import __version__
+from wasmedge_async._cli import main
+
+FIBONACCI = """(module
+  (func $fib (export "fib") (param i32) (result i32)
+    (if (i32.lt_u (local.get 0) (i32.const 2)) (then (return (i32.const 1))))
+    (i32.add (call $fib (i32.sub (local.get 0) (i32.const 1)))
+             (call $fib (i32.sub (local.get 0) (i32.const 2)))))
+  (func (export "pair") (param i64 f32 f64) (result i64 f32 f64)
+    (local.get 0) (local.get 1) (local.get 2))
+  (func (export "object") (param externref))
+  (func (export "divide") (param i32) (result i32) (i32.div_u (i32.const 1) (local.get 0)))
+  (func (export "spin") (loop (br 0))))"""
+
+# Prints its arguments, its variables, and a file; ends with the number of arguments.
+PROGRAM = """(module
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func $as (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_get" (func $a (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func $es (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_get" (func $e (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open" (func $open
+    (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 900) "file")
+  (func $print (param i32 i32)
+    (i32.store (i32.const 800) (local.get 0))
+    (i32.store (i32.const 804) (local.get 1))
+    (drop (call $write (i32.const 1) (i32.const 800) (i32.const 1) (i32.const 808))))
+  (func (export "_start")
+    (drop (call $as (i32.const 0) (i32.const 4)))
+    (drop (call $a (i32.const 1024) (i32.const 2048)))
+    (call $print (i32.const 2048) (i32.load (i32.const 4)))
+    (drop (call $es (i32.const 8) (i32.const 4)))
+    (drop (call $e (i32.const 1024) (i32.const 4096)))
+    (call $print (i32.const 4096) (i32.load (i32.const 4)))
+    (if (i32.eqz (call $open (i32.const 3) (i32.const 0) (i32.const 900) (i32.const 4)
+                  (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 16)))
+      (then
+        (i32.store (i32.const 800) (i32.const 8192))
+        (i32.store (i32.const 804) (i32.const 100))
+        (drop (call $read (i32.load (i32.const 16)) (i32.const 800) (i32.const 1) (i32.const 20)))
+        (call $print (i32.const 8192) (i32.load (i32.const 20)))))
+    (call $exit (i32.load (i32.const 0)))))"""
+
+SLEEPER = """(module
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 200) "ready\\n")
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 200))
+    (i32.store (i32.const 4) (i32.const 6))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (i32.store (i32.const 80) (i32.const 1))
+    (i64.store (i32.const 88) (i64.const 3600000000000))
+    (drop (call $poll (i32.const 64) (i32.const 128) (i32.const 1) (i32.const 192)))))"""
+
+COMMAND = [sys.executable, "-m", "wasmedge_async"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, text in (("fib", FIBONACCI), ("program", PROGRAM), ("sleeper", SLEEPER)):
+        (tmp_path / f"{name}.wasm").write_bytes(wat(text))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_text("content")
+    paths = [entry for entry in sys.path if entry]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_program_runs_with_its_arguments_variables_and_folders(folder: Path) -> None:
+    options = ("--dir", "/:data", "--env", "A=1", "--env", "B=2")
+    done = run("run", *options, "program.wasm", "x", "--dir", "y")
+    assert done.stdout == "program.wasm\0x\0--dir\0y\0A=1\0B=2\0content"
+    assert (done.returncode, done.stderr) == (4, "")
+
+
+def test_a_program_sees_nothing_by_itself(folder: Path) -> None:
+    done = run("run", "program.wasm")
+    assert done.stdout == "program.wasm\0"
+    assert done.returncode == 1
+
+
+def test_a_function_is_called_and_its_results_printed(folder: Path) -> None:
+    assert main(["run", "--invoke", "fib", "fib.wasm", "21"]) == 0
+    done = run("run", "--invoke", "pair", "fib.wasm", "-7", "0.5", "1e300")
+    assert (done.stdout, done.returncode) == ("-7\n0.5\n1e+300\n", 0)
+
+
+def test_hexadecimal_numbers_are_arguments_too(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--invoke", "fib", "fib.wasm", "0x15"]) == 0
+    assert capsys.readouterr().out == "17711\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "nowhere.wasm"], "nowhere.wasm: invalid path"),
+        (["run", "fib.wasm"], "no function _start; --invoke"),
+        (["run", "data/file"], "magic header not detected"),
+        (["run", "--invoke", "nothing", "fib.wasm"], "wasm function not found: 'nothing'"),
+        (["run", "--invoke", "fib", "fib.wasm"], "takes 1 arguments"),
+        (["run", "--invoke", "fib", "fib.wasm", "x"], "not a number for i32: 'x'"),
+        (["run", "--invoke", "fib", "fib.wasm", str(1 << 33)], "argument 1"),
+        (["run", "--invoke", "object", "fib.wasm", "x"], "externref cannot be given"),
+        (["run", "--dir", "/:nowhere", "program.wasm"], "nowhere: No such file or directory"),
+        (["run", "--env", "A", "program.wasm"], "NAME=value"),
+        (["run", "--time-limit", "0", "program.wasm"], "more than 0 seconds"),
+        (["run", "--time-limit", "x", "program.wasm"], "--time-limit"),
+        (["run", "--gas-limit", "-1", "program.wasm"], "cost limit"),
+        (["run", "--memory-page-limit", "0", "program.wasm"], "at most 0 pages"),
+        (["run", "--nothing", "program.wasm"], "--nothing"),
+        (["run"], "FILE"),
+        (["inspect", "nowhere.wasm"], "nowhere.wasm"),
+        ([], "COMMAND"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_1(
+    folder: Path,
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    try:
+        code = main(arguments)
+    except SystemExit as exit:  # of the parser of arguments
+        code = int(str(exit.code))
+    printed = capsys.readouterr()
+    assert code == 1
+    assert printed.out == ""
+    assert printed.err.startswith("wasmedge-async: ")
+    assert printed.err.count("\n") == 1
+    assert words in printed.err
+
+
+def test_a_trap_is_its_message_and_exit_code_134(folder: Path) -> None:
+    done = run("run", "--invoke", "divide", "fib.wasm", "0")
+    assert (done.returncode, done.stdout) == (134, "")
+    assert done.stderr == "wasmedge-async: integer divide by zero (in divide)\n"
+
+
+def test_the_time_limit_stops_a_program(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--time-limit", "0.05", "--invoke", "spin", "fib.wasm"]) == 134
+    assert "execution interrupted" in capsys.readouterr().err
+    assert main(["run", "--time-limit", "0.05", "sleeper.wasm"]) == 134
+    assert main(["run", "--time-limit", "60", "--invoke", "fib", "fib.wasm", "1"]) == 0
+
+
+def test_the_gas_limit_stops_a_program(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--gas-limit", "100", "--invoke", "fib", "fib.wasm", "20"]) == 134
+    assert "cost limit exceeded" in capsys.readouterr().err
+
+
+def test_statistics_are_printed_at_the_end(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", "--enable-all-statistics", "--invoke", "fib", "fib.wasm", "5"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "8\n"
+    assert "Executed wasm instructions count: " in printed.err
+    assert "Gas costs: " in printed.err
+
+
+def test_ctrl_c_ends_a_program_quietly(folder: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "run", "sleeper.wasm"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr.read() == b""
+
+
+def test_inspect_shows_imports_and_exports(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "all.wasm").write_bytes(
+        wat("""(module (import "host" "f" (func (param i32 f64) (result i64)))
+          (memory (export "m") 1 3) (table (export "t") 2 funcref)
+          (global (export "g") (mut i32) (i32.const 1)) (global (export "c") f32 (f32.const 0)))""")
+    )
+    assert main(["inspect", "all.wasm"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "imports: 1",
+        "  function host.f (i32, f64) -> (i64)",
+        "exports: 4",
+        "  memory   m 1 3",
+        "  table    t 2 funcref",
+        "  global   g (mut i32)",
+        "  global   c f32",
+    ]
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"wasmedge-async {__version__}\n"
+
+
+def test_the_command_does_not_load_what_drives_workers(folder: Path) -> None:
+    script = (
+        "import sys; from wasmedge_async._cli import main\n"
+        "main(['run', '--invoke', 'fib', 'fib.wasm', '1'])\n"
+        "print(*{'asyncio', 'anyio', 'wasmedge_pool'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n\n"

@@ -1,0 +1,191 @@
+"""Real programs for WASI do what they must."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wasmedge_runtime import VM, Configure, HostRegistration, Memory
+
+Program = Callable[[str], bytes]
+
+
+class Machine:
+    """A VM with WASI, and what its programs print."""
+
+    def __init__(self) -> None:
+        self.vm = VM(Configure(HostRegistration.WASI))
+        wasi = self.vm.get_import_object(HostRegistration.WASI)
+        assert wasi is not None
+        self.wasi = wasi
+        self.out, self.err = io.BytesIO(), io.BytesIO()
+
+    def start(self, data: bytes, args: list[str], **options: Any) -> int:
+        """Run a program to its end; its exit code."""
+        self.wasi.init_wasi(args, stdout=self.out, stderr=self.err, **options)
+        self.vm.run_wasm_buffer(data, "_start")
+        return self.wasi.wasi_get_exit_code()
+
+    def load(self, data: bytes, **options: Any) -> None:
+        """Make a library ready to be called."""
+        self.wasi.init_wasi(stdout=self.out, stderr=self.err, **options)
+        self.vm.load_wasm_buffer(data)
+        self.vm.validate()
+        self.vm.instantiate()
+
+    def call(self, name: str, *args: int) -> int:
+        """Call a function with one result."""
+        [result] = self.vm.execute(name, *args)
+        number: int = result
+        return number
+
+    @property
+    def memory(self) -> Memory:
+        memory = self.vm.store.find_memory("memory")
+        assert memory is not None
+        return memory
+
+    def lines(self) -> list[str]:
+        return self.out.getvalue().decode().splitlines()
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    machine = Machine()
+    yield machine
+    machine.vm.close()
+
+
+@pytest.fixture
+def programs() -> Path:
+    named = os.environ.get("WASM_PROGRAMS")
+    return Path(named) if named else Path(__file__).parents[3] / "shared" / "programs"
+
+
+def test_hello(program: Program, machine: Machine) -> None:
+    assert machine.start(program("hello"), ["hello.wasm", "a", "b"]) == 0
+    assert machine.lines() == ["hello", "a", "b"]
+
+
+def test_a_program_reads_a_file_and_its_input(
+    program: Program, machine: Machine, programs: Path, tmp_path: Path
+) -> None:
+    data = program("rust_readfile")
+    shutil.copy(programs / "file.txt", tmp_path)
+    code = machine.start(
+        data,
+        ["rust_readfile.wasm", "file.txt"],
+        preopens={".": tmp_path},
+        stdin=b"5\n-3\n15\n",
+    )
+    assert code == 0
+    assert machine.lines() == [
+        'Rust: Opening input file "file.txt"...',
+        'Rust: Read input file "file.txt" succeeded.',
+        "Rust: Please input the line number to print the line of file.",
+        "abcDEF___!@#$%^",
+        'Rust: ERROR - Input "-3" is not an integer: invalid digit found in string',
+        'Rust: ERROR - Line "15" is out of range.',
+        "Rust: Process end.",
+    ]
+
+
+def test_a_javascript_engine_runs_a_script(
+    program: Program, machine: Machine, tmp_path: Path
+) -> None:
+    """It imports WasmEdge's sockets, which link although nothing is allowed."""
+    (tmp_path / "script.js").write_text("print(6 * 7); print([3, 1, 2].sort().join('-'))")
+    code = machine.start(program("qjs"), ["qjs.wasm", "script.js"], preopens={".": tmp_path})
+    assert (code, machine.lines()) == (0, ["42", "1-2-3"])
+
+
+class Bindgen:
+    """The plain exports of a wasm-bindgen module: texts go through its allocator."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    def text(self, value: str) -> tuple[int, int]:
+        data = value.encode()
+        place = self.machine.call("__wbindgen_malloc", len(data))
+        self.machine.memory.set_data(data, place)
+        return place, len(data)
+
+    def returned(self, name: str, *args: int) -> bytes:
+        """What a function gives whose result is written to address 8: where and how long."""
+        self.machine.vm.execute(name, 8, *args)
+        place = int.from_bytes(self.machine.memory.get_data(8, 4), "little")
+        size = int.from_bytes(self.machine.memory.get_data(12, 4), "little")
+        data = self.machine.memory.get_data(place, size)
+        self.machine.vm.execute("__wbindgen_free", place, size)
+        return data
+
+
+def test_a_library_uses_files_environment_and_random_numbers(
+    program: Program, machine: Machine, tmp_path: Path
+) -> None:
+    machine.load(
+        program("rust_bindgen_wasi_lib_bg"), envs={"A": "1", "B": "2"}, preopens={"/": tmp_path}
+    )
+    machine.vm.execute("_initialize")
+    bindgen = Bindgen(machine)
+    assert bindgen.returned("echo", *bindgen.text("hello!!!!")) == b"hello!!!!"
+    machine.vm.execute("print_env")
+    printed = "\n".join(machine.lines())
+    assert "Printed from wasi: hello!!!!" in printed
+    assert "A: 1" in printed
+    assert len({machine.call("get_random_i32") for _ in range(5)}) > 1
+    assert len(bindgen.returned("get_random_bytes")) > 0
+    machine.vm.execute("create_file", *bindgen.text("/new.txt"), *bindgen.text("content"))
+    assert (tmp_path / "new.txt").read_text() == "content"
+    assert bindgen.returned("read_file", *bindgen.text("/new.txt")) == b"content"
+    machine.vm.execute("del_file", *bindgen.text("/new.txt"))
+    assert not (tmp_path / "new.txt").exists()
+
+
+def test_state_is_kept_between_calls(program: Program, machine: Machine) -> None:
+    machine.load(program("accumulate_bg"))
+    for _ in range(3):
+        machine.vm.execute("acc")
+    assert machine.lines() == ["1", "2", "3"]
+
+
+FIBONACCI = b"".join(n.to_bytes(4, "little") for n in (0, 1, 1, 2, 3, 5, 8, 13, 21, 34))
+
+
+def test_rust_fills_an_array(program: Program, machine: Machine) -> None:
+    machine.load(program("rust_access_memory_lib"))
+    place = machine.call("allocate", 40)
+    assert machine.call("fib_array", 10, place) == 34
+    assert machine.memory.get_data(place, 40) == FIBONACCI
+    machine.vm.execute("deallocate", place, 40)
+    place = machine.call("fib_array_return_memory", 10)
+    assert machine.memory.get_data(place, 40) == FIBONACCI
+
+
+def test_tinygo_fills_an_array(program: Program, machine: Machine) -> None:
+    machine.load(program("tinygo_fib"))
+    machine.vm.execute("_start")
+    place = machine.call("malloc", 40)
+    assert machine.call("fibArray", 10, place) == 34
+    assert machine.memory.get_data(place, 40) == FIBONACCI
+
+
+@pytest.mark.parametrize(
+    ("name", "allocate"), [("tinygo_greet", "malloc"), ("rust_memory_greet_lib", "allocate")]
+)
+def test_a_library_greets(program: Program, machine: Machine, name: str, allocate: str) -> None:
+    machine.load(program(name))
+    if name == "tinygo_greet":
+        machine.vm.execute("_start")
+    subject = b"WasmEdge\0"
+    place = machine.call(allocate, len(subject))
+    machine.memory.set_data(subject, place)
+    answer = machine.memory.get_data(machine.call("greet", place), 64)
+    assert answer.partition(b"\0")[0] == b"Hello, WasmEdge!"

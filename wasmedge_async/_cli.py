@@ -1,0 +1,300 @@
+"""The command line: `wasmedge-async run FILE` and `wasmedge-async inspect FILE`.
+
+A program runs in this process: it owns the terminal's streams, and nothing else is here that would
+have to be protected from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from wasmedge_runtime.configure import Configure
+from wasmedge_runtime.errors import ErrCode, HostFunctionError, Trap, WasmEdgeError
+from wasmedge_runtime.types import (
+    FunctionType,
+    GlobalType,
+    Limit,
+    MemoryType,
+    TableType,
+    ValMut,
+    ValType,
+)
+from wasmedge_runtime.version import __version__
+
+__all__ = ["main"]
+
+_PROGRAM = "wasmedge-async"
+
+_BAD_INPUT = 1
+_TRAPPED = 134  # what shells show for a program that was aborted
+_INTERRUPTED = 130  # and for Ctrl-C
+_LARGEST_CODE = 255
+
+_FRAMES = 8  # of a trap, in a line that somebody reads
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    Args:
+        arguments: those behind the command's name; `sys.argv` when None.
+    """
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except (Trap, HostFunctionError) as error:
+        return _complain(_described(error), _TRAPPED)
+    except WasmEdgeError as error:
+        return _complain(f"{options.file}: {error}", _BAD_INPUT)
+    except OSError as error:
+        name = "" if error.filename is None else f"{error.filename}: "
+        return _complain(f"{name}{error.strerror or error}", _BAD_INPUT)
+    except (ValueError, TypeError, OverflowError) as error:
+        return _complain(str(error), _BAD_INPUT)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, and with the exit code of all other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_BAD_INPUT, f"{_PROGRAM}: {message} (--help shows what there is)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog=_PROGRAM, description="Run and look into WebAssembly modules.")
+    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a program, or one function of a module")
+    run.set_defaults(command=_run)
+    run.add_argument(
+        "--invoke",
+        metavar="FUNC",
+        help="call this function with ARGS instead of running the program, and print its results",
+    )
+    run.add_argument(
+        "--dir",
+        metavar="GUEST:HOST[:readonly]",
+        action="append",
+        default=[],
+        help="let the program see a folder, under the name GUEST; may be given several times",
+    )
+    run.add_argument(
+        "--env",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="set an environment variable of the program; may be given several times",
+    )
+    run.add_argument(
+        "--time-limit", metavar="SECONDS", type=float, help="stop the program after this time"
+    )
+    run.add_argument(
+        "--gas-limit", metavar="N", type=int, help="stop the program after N instructions"
+    )
+    run.add_argument(
+        "--memory-page-limit",
+        metavar="N",
+        type=int,
+        help="let a memory have at most N pages of 64 KiB",
+    )
+    run.add_argument(
+        "--enable-all-statistics",
+        action="store_true",
+        help="print instructions, gas and times on standard error at the end",
+    )
+    run.add_argument("file", metavar="FILE", help="a WebAssembly module")
+    run.add_argument(
+        "args", metavar="ARGS", nargs=argparse.REMAINDER, help="for the program, or the function"
+    )
+
+    inspect = commands.add_parser("inspect", help="show what a module imports and exports")
+    inspect.set_defaults(command=_inspect)
+    inspect.add_argument("file", metavar="FILE", help="a WebAssembly module")
+    return parser
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"{_PROGRAM}: {message}", file=sys.stderr)
+    return code
+
+
+def _described(error: Trap | HostFunctionError) -> str:
+    if not isinstance(error, Trap) or not error.frames:
+        return str(error)
+    shown = ", called by ".join(error.frames[:_FRAMES])
+    return f"{error} (in {shown}{', ...' if len(error.frames) > _FRAMES else ''})"
+
+
+# run
+
+
+def _run(options: argparse.Namespace) -> int:
+    from wasmedge_runtime.executor import Executor
+    from wasmedge_runtime.loader import Loader
+    from wasmedge_runtime.log import statistics_block
+    from wasmedge_runtime.statistics import Statistics
+    from wasmedge_runtime.store import Store
+    from wasmedge_runtime.validator import Validator
+    from wasmedge_runtime.wasi import WasiImportObject
+
+    config = _configuration(options)
+    statistics = Statistics()
+    if options.gas_limit is not None:
+        statistics.set_cost_limit(options.gas_limit)
+    wasi = WasiImportObject(
+        [os.path.basename(options.file), *([] if options.invoke else options.args)],
+        options.env,
+        options.dir,
+    )
+    module = Loader(config).load_file(options.file)
+    Validator(config).validate(module)
+    store, executor = Store(), Executor(config, statistics)
+    executor.register_import(store, wasi)
+    try:
+        with _time_limit(options.time_limit, store.interrupt) as begin:
+            if module.start is not None:
+                begin()  # the module's start function is code of the program already
+            executor.instantiate(store, module)
+            begin()
+            _call(store, executor, options.invoke, options.args)
+    finally:
+        if options.enable_all_statistics:
+            print(statistics_block(statistics), file=sys.stderr)
+    return min(wasi.wasi_get_exit_code(), _LARGEST_CODE)
+
+
+def _configuration(options: argparse.Namespace) -> Configure:
+    config = Configure()
+    if options.memory_page_limit is not None:
+        config.max_memory_page = options.memory_page_limit
+    if options.enable_all_statistics:
+        config.statistics_instruction_counting = True
+        config.statistics_time_measuring = True
+        config.statistics_cost_measuring = True
+    if options.gas_limit is not None:
+        config.statistics_cost_measuring = True
+    return config
+
+
+@contextmanager
+def _time_limit(
+    seconds: float | None, interrupt: Callable[[], bool]
+) -> Iterator[Callable[[], None]]:
+    """A block that is interrupted some time after what it gives was called."""
+    begun, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        begun.wait()
+        if not over.wait(seconds):
+            # Again and again: a call that is not running yet cannot be interrupted.
+            while not over.wait(0.01):
+                interrupt()
+
+    if seconds is None:
+        yield lambda: None
+        return
+    if not 0 < seconds < threading.TIMEOUT_MAX:
+        raise ValueError(f"the time limit must be more than 0 seconds, not {seconds}")
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield begun.set
+    finally:
+        over.set()
+        begun.set()
+        thread.join()
+
+
+def _call(store: Any, executor: Any, function: str | None, arguments: Sequence[str]) -> None:
+    """Run the program, or call one function and print its results."""
+    names = store.list_function()
+    if function is None:
+        if "_start" not in names:
+            raise WasmEdgeError(
+                ErrCode.FuncNotFound,
+                "no program: the module has no function _start; --invoke FUNC calls one of "
+                f"its functions: {', '.join(names) or 'it exports none'}",
+            )
+        executor.invoke(store, "_start")
+        return
+    if "_initialize" in names:
+        executor.invoke(store, "_initialize")  # a library for WASI wants it first
+    found = store.find_function(function)
+    values = [] if found is None else _values(found.function_type, arguments)
+    for result in executor.invoke(store, function, *values):
+        print(result)
+
+
+def _values(function_type: FunctionType, arguments: Sequence[str]) -> list[int | float]:
+    """Arguments as their parameters' types say; what cannot be one is left to the call."""
+    parameters = function_type.parameters
+    if len(parameters) != len(arguments):
+        raise WasmEdgeError(
+            ErrCode.FuncSigMismatch,
+            f"the function takes {len(parameters)} arguments, {function_type}; "
+            f"{len(arguments)} were given",
+        )
+    values: list[int | float] = []
+    for kind, text in zip(parameters, arguments, strict=True):
+        try:
+            if kind in (ValType.F32, ValType.F64):
+                values.append(float(text))
+            elif kind in (ValType.I32, ValType.I64):
+                values.append(int(text, 0))
+            else:
+                raise WasmEdgeError(
+                    ErrCode.FuncSigMismatch,
+                    f"a {kind.name.lower()} cannot be given on the command line",
+                )
+        except ValueError:
+            raise WasmEdgeError(
+                ErrCode.FuncSigMismatch, f"not a number for {kind.name.lower()}: {text!r}"
+            ) from None
+    return values
+
+
+# inspect
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from wasmedge_runtime.loader import Loader
+    from wasmedge_runtime.validator import Validator
+
+    module = Loader().load_file(options.file)
+    Validator().validate(module)
+    imports, exports = module.list_imports(), module.list_exports()
+    print(f"imports: {len(imports)}")
+    for entry in imports:
+        _show(f"{entry.module_name}.{entry.external_name}", entry.external_value)
+    print(f"exports: {len(exports)}")
+    for export in exports:
+        _show(export.external_name, export.external_value)
+    return 0
+
+
+def _show(name: str, kind: object) -> None:
+    """A line as the text format would have it."""
+    if isinstance(kind, MemoryType):
+        text = f"memory   {name} {_limits(kind.limit)}"
+    elif isinstance(kind, TableType):
+        text = f"table    {name} {_limits(kind.limit)} {kind.ref_type}"
+    elif isinstance(kind, GlobalType):
+        mutable = kind.mutability is ValMut.VAR
+        text = f"global   {name} {f'(mut {kind.val_type})' if mutable else kind.val_type}"
+    else:
+        text = f"function {name} {kind}"
+    print(f"  {text}")
+
+
+def _limits(limit: Limit) -> str:
+    return str(limit.min) if limit.max is None else f"{limit.min} {limit.max}"
