@@ -103,6 +103,7 @@ class FunctionTranslator:
         self.traps: set[int] = set()
         self._prepared: set[str] = set()
         self._labels = 0
+        self._memory = ""  # the base address of memory 0, once it was asked for
 
         self.local_types: list[str] = [IR_TYPE[t] for t in self.type.parameters]
         for count, code in self.body.locals:
@@ -261,12 +262,16 @@ class FunctionTranslator:
             self.account()
             self.publish()
 
+    def _find_memory(self) -> str:
+        self._memory = self.context_pointer(self.layout.memory_base(0))
+        return self._memory
+
     # Memory accesses, the one irregular thing that is frequent enough for the loop.
 
     def memory_address(self, operand: str, offset: int, size: int) -> str:
         """A pointer for an access of `size` bytes; the checked variant tests it here."""
         out = self.out
-        base = self.context_pointer(self.layout.memory_base(0))
+        base = self._memory or self._find_memory()
         if operand[0] != "%":
             address, offset = str((int(operand) & 0xFFFFFFFF) + offset), 0
         else:
@@ -348,7 +353,11 @@ class FunctionTranslator:
                 out.append(f"{operand} = {a}{stack[-1]}, {second}")
                 stack[-1] = operand
             elif kind == LOAD:
-                pos, offset = self.memarg(data, pos)
+                offset = data[pos + 1]
+                if data[pos] < 0x80 and offset < 0x80:
+                    pos += 2
+                else:
+                    pos, offset = self.memarg(data, pos)
                 if metering:
                     self.checkpoint()
                 pointer = self.memory_address(stack[-1], offset, c)
@@ -358,7 +367,7 @@ class FunctionTranslator:
                     narrow, operand = operand, f"%{len(out)}"
                     out.append(f"{operand} = {b % narrow}")
                 stack[-1] = operand
-            elif kind in (LOCAL_SET, LOCAL_TEE):
+            elif kind == LOCAL_SET or kind == LOCAL_TEE:
                 index = data[pos]
                 pos += 1
                 if index >= 0x80:
@@ -377,7 +386,11 @@ class FunctionTranslator:
                 booleans[operand] = boolean
                 stack[-1] = operand
             elif kind == STORE:
-                pos, offset = self.memarg(data, pos)
+                offset = data[pos + 1]
+                if data[pos] < 0x80 and offset < 0x80:
+                    pos += 2
+                else:
+                    pos, offset = self.memarg(data, pos)
                 if metering:
                     self.checkpoint()
                 operand = stack.pop()
