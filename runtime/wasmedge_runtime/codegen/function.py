@@ -103,7 +103,7 @@ class FunctionTranslator:
         self.traps: set[int] = set()
         self._prepared: set[str] = set()
         self._labels = 0
-        self._memory = ""  # the base address of memory 0, once it was asked for
+        self._memory = ""  # base address of memory 0, when it has been asked for
 
         self.local_types: list[str] = [IR_TYPE[t] for t in self.type.parameters]
         for count, code in self.body.locals:
@@ -262,16 +262,14 @@ class FunctionTranslator:
             self.account()
             self.publish()
 
-    def _find_memory(self) -> str:
-        self._memory = self.context_pointer(self.layout.memory_base(0))
-        return self._memory
-
     # Memory accesses, the one irregular thing that is frequent enough for the loop.
 
     def memory_address(self, operand: str, offset: int, size: int) -> str:
         """A pointer for an access of `size` bytes; the checked variant tests it here."""
         out = self.out
-        base = self._memory or self._find_memory()
+        base = self._memory
+        if not base:
+            base = self._memory = self.context_pointer(self.layout.memory_base(0))
         if operand[0] != "%":
             address, offset = str((int(operand) & 0xFFFFFFFF) + offset), 0
         else:
@@ -367,7 +365,7 @@ class FunctionTranslator:
                     narrow, operand = operand, f"%{len(out)}"
                     out.append(f"{operand} = {b % narrow}")
                 stack[-1] = operand
-            elif kind == LOCAL_SET or kind == LOCAL_TEE:
+            elif kind in (LOCAL_SET, LOCAL_TEE):
                 index = data[pos]
                 pos += 1
                 if index >= 0x80:
