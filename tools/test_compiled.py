@@ -1,7 +1,10 @@
-"""Runs the tests of the engine on modules that mypyc compiled, from a scratch copy of them.
+"""Runs the tests of the engine on modules that mypyc compiled, in a scratch copy of the checkout.
 
-python tools/test_compiled.py              # tests/runtime and tests/spec
-python tools/test_compiled.py ARGUMENTS    # other arguments for pytest
+    python tools/test_compiled.py              # tests/runtime and tests/spec
+    python tools/test_compiled.py ARGUMENTS    # other arguments for pytest
+
+The copy has a cache of its own, empty at first: in the checkout's there is code that the sources
+made.
 """
 
 from __future__ import annotations
@@ -25,19 +28,27 @@ for module in (translator, validator):
 
 
 def main(arguments: list[str]) -> None:
-    """Compile in a copy of the sources, and have pytest find the engine there.
+    """Copy, compile, test.
 
     Raises `subprocess.CalledProcessError` when compiling or a test fails.
     """
     with tempfile.TemporaryDirectory(prefix="wasmedge-") as scratch:
-        ignored = shutil.ignore_patterns("_mypyc", "__pycache__")
-        for name in ("runtime", "tools"):
-            shutil.copytree(ROOT / name, Path(scratch, name), ignore=ignored)
-        subprocess.run([sys.executable, Path(scratch, "tools", "compile.py")], check=True)
-        path = [str(Path(scratch, "runtime")), os.environ.get("PYTHONPATH", "")]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
-        for command in (["-c", CHECK], ["-m", "pytest", "-n", "2", *arguments]):
-            subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True)
+        copy = Path(scratch, ROOT.name)
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "_mypyc", "__pycache__"))
+        # Where tests look for the test suite and for programs, unless variables name them.
+        Path(scratch, "shared").symlink_to(ROOT.parent / "shared")
+        path = os.pathsep.join(map(str, (copy / "runtime", copy / "pool", copy)))
+        for command in (
+            [str(copy / "tools" / "compile.py")],
+            ["-c", CHECK],
+            ["-m", "pytest", "-n", "2", *arguments],
+        ):
+            subprocess.run(
+                [sys.executable, *command],
+                cwd=copy,
+                env=os.environ | {"PYTHONPATH": path},
+                check=True,
+            )
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ from wasmedge_runtime.validate.stack import FLOOR, CtrlFrame
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
+# As literals, mypyc compiles them in.
 I32: Final = 0x7F
 I64: Final = 0x7E
 
@@ -113,6 +114,7 @@ class FunctionValidator(Rules):
         # frame inside the function's. Looked at before the stack shrinks.
         greatest: i64 = 0
         pos: i64 = 0
+        # Types for mypyc: machine integers, where it would make objects of larger numbers.
         at: i64
         op: i64
         kind: i64
