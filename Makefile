@@ -5,8 +5,10 @@
 #   make bench    comparison with wasmtime and native code: table, JSON and plot
 #   make bench-start  how soon real programs start, beside wasmtime (PROGRAMS="qjs ...": only these)
 #   make fuzz     more differential fuzzing than `make test` does (FUZZ_SEEDS=N: how much)
+#   make compile  validation and translation as extension modules: faster, needs a C compiler
+#   make test-compiled  the engine's tests and the test suite with these, in a scratch copy
 #   make format   formats the sources
-#   make clean    removes .venv and all caches of the project
+#   make clean    removes .venv, compiled modules and all caches of the project
 
 ifndef PYTHON
 PYTHON := $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 python3.14,\
@@ -16,8 +18,8 @@ endif
 BIN := .venv/bin
 CODE := wasmedge_async pool runtime tests examples benchmarks tools
 
-.PHONY: run test lint types spec bench bench-start fuzz format clean setup-run setup-dev \
-    setup-bench require-python
+.PHONY: run test lint types spec bench bench-start fuzz compile test-compiled format clean \
+    setup-run setup-dev setup-bench require-python
 
 run: setup-run
 	$(BIN)/python examples/fibonacci.py
@@ -43,12 +45,19 @@ bench-start: setup-bench
 fuzz: setup-dev
 	$(BIN)/python -m tests.differential $(FUZZ_SEEDS)
 
+compile: setup-dev
+	$(BIN)/python tools/compile.py
+
+test-compiled: setup-dev
+	$(BIN)/python tools/test_compiled.py
+
 format: setup-dev
 	$(BIN)/ruff check --fix-only --quiet $(CODE)
 	$(BIN)/ruff format $(CODE)
 
 clean:
-	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
+	    runtime/wasmedge_runtime/_mypyc runtime/wasmedge_runtime/.mypyc.*
 
 setup-run: require-python
 	@$(PYTHON) tools/setup.py

@@ -21,7 +21,7 @@ def test_the_wheel_has_the_three_packages_with_types_and_nothing_else(tmp_path: 
         capture_output=True,
     )
     [wheel] = tmp_path.glob("*.whl")
-    assert wheel.name.startswith(f"wasmedge_async-{__version__}-")
+    assert wheel.name == f"wasmedge_async-{__version__}-py3-none-any.whl"
     names = zipfile.ZipFile(wheel).namelist()
     metadata = f"wasmedge_async-{__version__}.dist-info"
     assert {name.partition("/")[0] for name in names} == {*PACKAGES, metadata}
@@ -29,3 +29,4 @@ def test_the_wheel_has_the_three_packages_with_types_and_nothing_else(tmp_path: 
         assert f"{package}/__init__.py" in names
         assert f"{package}/py.typed" in names
     assert f"{metadata}/licenses/LICENSE" in names
+    assert not any("_mypyc" in name for name in names)  # whatever the checkout has

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..errors import ErrCode
 from . import immediates
 from .function import Frame, FunctionTranslator
 from .rules import IR_TYPE, emits
 
-_BLOCK, _LOOP, _IF, _ELSE = 0x02, 0x03, 0x04, 0x05
-_FUNCTION = 0
+_FUNCTION: Final = 0
+_BLOCK: Final = 0x02
+_LOOP: Final = 0x03
+_IF: Final = 0x04
+_ELSE: Final = 0x05
 
 
 def _block_type(t: FunctionTranslator, pos: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:

@@ -13,8 +13,7 @@ instruction. Nothing in front of that instruction can be observed from outside.
 from __future__ import annotations
 
 import array
-import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..errors import ErrCode
 from ..native.layout import STATUS_STACK_OVERFLOW, Activation, ContextHeader
@@ -38,16 +37,18 @@ from .rules import (
 if TYPE_CHECKING:
     from .unit import UnitTranslator
 
-_FUNCTION, _END, _ELSE = 0, 0x0B, 0x05
-_TAKES_CONDITION = (0x04, 0x0D, 0x1B, 0x1C)
+_FUNCTION: Final = 0
+_END: Final = 0x0B
+_ELSE: Final = 0x05
+_TAKES_CONDITION: Final = (0x04, 0x0D, 0x1B, 0x1C)
 """if, br_if, select: a comparison in front of one of these is needed as an i1 only."""
-_HUGE = 32_000
+_HUGE: Final = 32_000
 """Lines of IR beyond which a function is not optimised. LLVM takes more than proportional time for
 large functions (40 s were seen for one of 60 KB, made for the purpose); the largest of real
 programs, interpreters' main loops, stay below."""
-_INLINED_LINES = 10  # what a call of a function of the lowering amounts to
+_INLINED_LINES: Final = 10  # what a call of a function of the lowering amounts to
 
-_LARGE_FRAME = 4096
+_LARGE_FRAME: Final = 4096
 """A leaf whose slots take less than this needs no stack check: the headroom covers it."""
 
 
@@ -101,7 +102,8 @@ class FunctionTranslator:
         self.inlined = 0
         self.traps: set[int] = set()
         self._prepared: set[str] = set()
-        self._labels = itertools.count()
+        self._labels = 0
+        self._memory = ""  # base address of memory 0, when it has been asked for
 
         self.local_types: list[str] = [IR_TYPE[t] for t in self.type.parameters]
         for count, code in self.body.locals:
@@ -116,7 +118,9 @@ class FunctionTranslator:
         return name
 
     def fresh_label(self) -> str:
-        return f"b{next(self._labels)}"
+        number = self._labels
+        self._labels = number + 1
+        return f"b{number}"
 
     def start_block(self, label: str) -> None:
         self.out.append(label + ":")
@@ -263,7 +267,9 @@ class FunctionTranslator:
     def memory_address(self, operand: str, offset: int, size: int) -> str:
         """A pointer for an access of `size` bytes; the checked variant tests it here."""
         out = self.out
-        base = self.context_pointer(self.layout.memory_base(0))
+        base = self._memory
+        if not base:
+            base = self._memory = self.context_pointer(self.layout.memory_base(0))
         if operand[0] != "%":
             address, offset = str((int(operand) & 0xFFFFFFFF) + offset), 0
         else:
@@ -305,7 +311,6 @@ class FunctionTranslator:
         data = self.ast.data
         pos, end = self.body.code, self.body.end
         out, stack, run = self.out, self.stack, self.run
-        emit, push, pop = out.append, stack.append, stack.pop
         known, booleans, local_types = self.known, self.booleans, self.local_types
         metering = self.metering
         rules, prefixed = self.unit.rules.plain, self.unit.rules.prefixed
@@ -327,9 +332,9 @@ class FunctionTranslator:
                 operand = known.get(index)
                 if operand is None:
                     operand = f"%{len(out)}"
-                    emit(f"{operand} = load {local_types[index]}, ptr %l{index}")
+                    out.append(f"{operand} = load {local_types[index]}, ptr %l{index}")
                     known[index] = operand
-                push(operand)
+                stack.append(operand)
             elif kind == EMIT:
                 pos = a(self, code, pos)
             elif kind == I32_CONST:
@@ -339,82 +344,90 @@ class FunctionTranslator:
                     number, pos = immediates.signed(data, pos - 1)
                 elif number & 0x40:
                     number -= 0x80
-                push(str(number))
+                stack.append(str(number))
             elif kind == BINARY:
                 operand = f"%{len(out)}"
-                second = pop()
-                emit(f"{operand} = {a}{stack[-1]}, {second}")
+                second = stack.pop()
+                out.append(f"{operand} = {a}{stack[-1]}, {second}")
                 stack[-1] = operand
             elif kind == LOAD:
-                pos, offset = self.memarg(data, pos)
+                offset = data[pos + 1]
+                if data[pos] < 0x80 and offset < 0x80:
+                    pos += 2
+                else:
+                    pos, offset = self.memarg(data, pos)
                 if metering:
                     self.checkpoint()
                 pointer = self.memory_address(stack[-1], offset, c)
                 operand = f"%{len(out)}"
-                emit(f"{operand} = load volatile {a}, ptr {pointer}, align 1")
+                out.append(f"{operand} = load volatile {a}, ptr {pointer}, align 1")
                 if b is not None:
                     narrow, operand = operand, f"%{len(out)}"
-                    emit(f"{operand} = {b % narrow}")
+                    out.append(f"{operand} = {b % narrow}")
                 stack[-1] = operand
             elif kind in (LOCAL_SET, LOCAL_TEE):
                 index = data[pos]
                 pos += 1
                 if index >= 0x80:
                     index, pos = immediates.unsigned(data, pos - 1)
-                operand = pop() if kind == LOCAL_SET else stack[-1]
-                emit(f"store {local_types[index]} {operand}, ptr %l{index}")
+                operand = stack.pop() if kind == LOCAL_SET else stack[-1]
+                out.append(f"store {local_types[index]} {operand}, ptr %l{index}")
                 known[index] = operand
             elif kind == COMPARE:
-                second = pop()
+                second = stack.pop()
                 boolean = f"%{len(out)}"
-                emit(f"{boolean} = {a}{stack[-1]}, {second}")
+                out.append(f"{boolean} = {a}{stack[-1]}, {second}")
                 operand = boolean
                 if data[pos] not in _TAKES_CONDITION:
                     operand = f"%{len(out)}"
-                    emit(f"{operand} = zext i1 {boolean} to i32")
+                    out.append(f"{operand} = zext i1 {boolean} to i32")
                 booleans[operand] = boolean
                 stack[-1] = operand
             elif kind == STORE:
-                pos, offset = self.memarg(data, pos)
+                offset = data[pos + 1]
+                if data[pos] < 0x80 and offset < 0x80:
+                    pos += 2
+                else:
+                    pos, offset = self.memarg(data, pos)
                 if metering:
                     self.checkpoint()
-                operand = pop()
-                pointer = self.memory_address(pop(), offset, c)
+                operand = stack.pop()
+                pointer = self.memory_address(stack.pop(), offset, c)
                 if b is not None:
                     operand = self.value(b % operand)
-                emit(f"store volatile {a} {operand}, ptr {pointer}, align 1")
+                out.append(f"store volatile {a} {operand}, ptr {pointer}, align 1")
             elif kind == UNARY:
                 operand = f"%{len(out)}"
-                emit(f"{operand} = {a}{stack[-1]}{b}")
+                out.append(f"{operand} = {a}{stack[-1]}{b}")
                 stack[-1] = operand
             elif kind == SEQUENCE:
                 operand = f"%{len(out)}"
                 operands = stack[-b:]
                 del stack[-b:]
-                emit(a.format(*operands, r=operand, t=f"%t{len(out)}"))
-                push(operand)
+                out.append(a.format(*operands, r=operand, t=f"%t{len(out)}"))
+                stack.append(operand)
             elif kind == CALL:
                 if metering:
                     self.checkpoint()
                 operands = stack[len(stack) - len(b) :]
                 del stack[len(stack) - len(b) :]
                 operand = f"%{len(out)}"
-                emit(f"{operand} = {a}{', '.join(map(str.__add__, b, operands))})")
+                out.append(f"{operand} = {a}{', '.join(map(str.__add__, b, operands))})")
                 self.unit.used.add(c)
                 self.inlined += 1
-                push(operand)
+                stack.append(operand)
             else:  # TEMPLATE
                 operands = stack[-b:]
                 del stack[-b:]
                 operand = f"%{len(out)}"
-                emit(f"{operand} = {a.format(*operands)}")
+                out.append(f"{operand} = {a.format(*operands)}")
                 if c:
                     boolean = operand
                     if data[pos] not in _TAKES_CONDITION:
                         operand = f"%{len(out)}"
-                        emit(f"{operand} = zext i1 {boolean} to i32")
+                        out.append(f"{operand} = zext i1 {boolean} to i32")
                     booleans[operand] = boolean
-                push(operand)
+                stack.append(operand)
 
     @staticmethod
     def memarg(data: bytes, pos: int) -> tuple[int, int]:

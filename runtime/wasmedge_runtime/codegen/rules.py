@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ..opcodes import INSTRUCTIONS, Instruction
 from . import numeric, vector
@@ -16,7 +16,7 @@ from . import numeric, vector
 if TYPE_CHECKING:
     from .function import FunctionTranslator
 
-IR_TYPE = {
+IR_TYPE: Final = {
     0x7F: "i32",
     0x7E: "i64",
     0x7D: "float",
@@ -27,21 +27,19 @@ IR_TYPE = {
 }
 """LLVM type of each value type; a reference is a 64-bit handle, 0 the null reference."""
 
-(
-    LOCAL_GET,  # local.get
-    LOCAL_SET,  # local.set
-    LOCAL_TEE,  # local.tee
-    I32_CONST,  # i32.const, i64.const
-    BINARY,  # (prefix): `prefix a, b`
-    UNARY,  # (prefix, suffix): `prefix a suffix`
-    COMPARE,  # (prefix): `prefix a, b`, an i1
-    LOAD,  # (loaded type, extension or None, bytes)
-    STORE,  # (stored type, truncation or None, bytes)
-    TEMPLATE,  # (template, operand count, gives i1): any other one-line form
-    SEQUENCE,  # (template, operand count)
-    CALL,  # (prefix, operand prefixes, name): an LLVM function of the lowering
-    EMIT,  # (function): irregular
-) = range(13)
+LOCAL_GET: Final = 0  # local.get
+LOCAL_SET: Final = 1  # local.set
+LOCAL_TEE: Final = 2  # local.tee
+I32_CONST: Final = 3  # i32.const, i64.const
+BINARY: Final = 4  # (prefix): `prefix a, b`
+UNARY: Final = 5  # (prefix, suffix): `prefix a suffix`
+COMPARE: Final = 6  # (prefix): `prefix a, b`, an i1
+LOAD: Final = 7  # (loaded type, extension or None, bytes)
+STORE: Final = 8  # (stored type, truncation or None, bytes)
+TEMPLATE: Final = 9  # (template, operand count, gives i1): any other one-line form
+SEQUENCE: Final = 10  # (template, operand count)
+CALL: Final = 11  # (prefix, operand prefixes, name): an LLVM function of the lowering
+EMIT: Final = 12  # (function): irregular
 
 Rule: TypeAlias = tuple[int, Any, Any, Any]
 

@@ -8,36 +8,35 @@ the instruction is in the other lists.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from wasmedge_runtime.configure import Proposal
 from wasmedge_runtime.opcodes import INSTRUCTIONS, Instruction, access_size, lane_count
 
-PREFIX_FC = 0xFC
-PREFIX_FD = 0xFD
-FIRST_FC = 256
-FIRST_FD = 512
-SIZE = 768
+PREFIX_FC: Final = 0xFC
+PREFIX_FD: Final = 0xFD
+FIRST_FC: Final = 256
+FIRST_FD: Final = 512
+SIZE: Final = 768
 
 # The branches of the loop, in the order in which it tries them: frequent ones first.
-(
-    LOCAL_GET,
-    BINARY,
-    I32_CONST,
-    LOAD,
-    LOCAL_SET,
-    LOCAL_TEE,
-    STORE,
-    BR_IF,
-    END,
-    BLOCK,
-    UNARY,
-    BR,
-    GLOBAL_GET,
-    I64_CONST,
-    FLOAT_CONST,
-    RULE,
-    REFUSED,
-) = range(17)
+LOCAL_GET: Final = 0
+BINARY: Final = 1
+I32_CONST: Final = 2
+LOAD: Final = 3
+LOCAL_SET: Final = 4
+LOCAL_TEE: Final = 5
+STORE: Final = 6
+BR_IF: Final = 7
+END: Final = 8
+BLOCK: Final = 9
+UNARY: Final = 10
+BR: Final = 11
+GLOBAL_GET: Final = 12
+I64_CONST: Final = 13
+FLOAT_CONST: Final = 14
+RULE: Final = 15
+REFUSED: Final = 16
 
 _BY_NAME = {
     "local.get": LOCAL_GET,
@@ -81,15 +80,15 @@ def _kind(row: Instruction) -> int:
 
 
 ROWS: list[Instruction | None] = [None] * SIZE
-OPERAND = [0] * SIZE
+OPERAND: Final = [0] * SIZE
 """Type of the (last) operand, of kinds UNARY, BINARY and STORE."""
-RESULT = [0] * SIZE
+RESULT: Final = [0] * SIZE
 """Type of the result, of kinds UNARY, BINARY, LOAD and FLOAT_CONST."""
-ALIGNMENT = [0] * SIZE
+ALIGNMENT: Final = [0] * SIZE
 """The largest alignment allowed, as its power of two."""
-LANES = [0] * SIZE
+LANES: Final = [0] * SIZE
 """How many lanes a lane index chooses from."""
-IMMEDIATE_SIZE = [0] * SIZE
+IMMEDIATE_SIZE: Final = [0] * SIZE
 """Bytes of the immediate, of kind FLOAT_CONST."""
 
 for _row in INSTRUCTIONS:

@@ -8,10 +8,11 @@ types, immediates of one byte. Whatever falls through a branch goes to the instr
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 from wasmedge_runtime import limits
 from wasmedge_runtime.errors import ErrCode
 from wasmedge_runtime.module import AST
-from wasmedge_runtime.types import ValType
 from wasmedge_runtime.validate.context import Context
 from wasmedge_runtime.validate.dispatch import (
     ALIGNMENT,
@@ -43,8 +44,12 @@ from wasmedge_runtime.validate.immediates import EMPTY_BLOCK_TYPE
 from wasmedge_runtime.validate.rules import Rules, rules
 from wasmedge_runtime.validate.stack import FLOOR, CtrlFrame
 
-I32 = int(ValType.I32)
-I64 = int(ValType.I64)
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+# As literals, mypyc compiles them in.
+I32: Final = 0x7F
+I64: Final = 0x7E
 
 _NO_TYPES: list[int] = []
 
@@ -97,18 +102,28 @@ class FunctionValidator(Rules):
         """Validate `code`; return the greatest height and the position behind the last `end`."""
         code, base = self.code, self.base
         vals, ctrls = self.vals, self.ctrls
-        push, pop = vals.append, vals.pop
+        operands, results, alignments = OPERAND, RESULT, ALIGNMENT
         local_types = self.locals
         local_count = len(local_types)
         global_types = self.context.globals
         kind_of, rule_of = self._kinds, self._rules
         # The top of the stack is kept outside of `vals`, which spares most instructions a push, a
         # pop, or both. Between instructions it is the FLOOR where the frame has no operand.
-        top = pop()
+        top: i64 = vals.pop()
         # The greatest length of `vals` so far with one FLOOR below the top discounted for each
         # frame inside the function's. Looked at before the stack shrinks.
-        greatest = 0
-        pos = 0
+        greatest: i64 = 0
+        pos: i64 = 0
+        # Types for mypyc: machine integers, where it would make objects of larger numbers.
+        at: i64
+        op: i64
+        kind: i64
+        number: i64
+        index: i64
+        start: i64
+        depth: i64
+        below: i64
+        operand: i64
         while True:
             at = pos
             op = code[pos]
@@ -126,38 +141,38 @@ class FunctionValidator(Rules):
                 index = code[pos]
                 if index < local_count and index < 0x80:
                     pos += 1
-                    push(top)
+                    vals.append(top)
                     top = local_types[index]
                     continue
             elif kind == BINARY:
-                operand = OPERAND[op]
+                operand = operands[op]
                 if top == operand:
                     if len(vals) > greatest:
                         greatest = len(vals)
-                    below = pop()
+                    below = vals.pop()
                     if below == operand:
-                        top = RESULT[op]
+                        top = results[op]
                         continue
-                    push(below)
+                    vals.append(below)
             elif kind == I32_CONST:
                 start = pos
                 while code[pos] >= 0x80:
                     pos += 1
                 pos += 1
                 if pos - start < 5:
-                    push(top)
+                    vals.append(top)
                     top = I32
                     continue
                 pos = start
             elif kind == LOAD:
-                if top == I32 and code[pos] <= ALIGNMENT[op]:
+                if top == I32 and code[pos] <= alignments[op]:
                     start = pos
                     pos += 1
                     while code[pos] >= 0x80:
                         pos += 1
                     pos += 1
                     if pos - start < 6:
-                        top = RESULT[op]
+                        top = results[op]
                         continue
                     pos = start
             elif kind == LOCAL_SET:
@@ -166,7 +181,7 @@ class FunctionValidator(Rules):
                     pos += 1
                     if len(vals) > greatest:
                         greatest = len(vals)
-                    top = pop()
+                    top = vals.pop()
                     continue
             elif kind == LOCAL_TEE:
                 index = code[pos]
@@ -174,7 +189,7 @@ class FunctionValidator(Rules):
                     pos += 1
                     continue
             elif kind == STORE:
-                if top == OPERAND[op] and code[pos] <= ALIGNMENT[op]:
+                if top == operands[op] and code[pos] <= alignments[op]:
                     start = pos
                     pos += 1
                     while code[pos] >= 0x80:
@@ -183,11 +198,11 @@ class FunctionValidator(Rules):
                     if pos - start < 6:
                         if len(vals) > greatest:
                             greatest = len(vals)
-                        below = pop()
+                        below = vals.pop()
                         if below == I32:
-                            top = pop()
+                            top = vals.pop()
                             continue
-                        push(below)
+                        vals.append(below)
                     pos = start
             elif kind == BR_IF:
                 depth = code[pos]
@@ -200,7 +215,7 @@ class FunctionValidator(Rules):
                     pos += 1
                     if len(vals) > greatest:
                         greatest = len(vals)
-                    top = pop()
+                    top = vals.pop()
                     continue
             elif kind == END:
                 frame = ctrls[-1]
@@ -211,20 +226,20 @@ class FunctionValidator(Rules):
                     and not frame.start_types
                 ):
                     ctrls.pop()
-                    top = pop()
+                    top = vals.pop()
                     greatest -= 1
                     continue
             elif kind == BLOCK:
                 if code[pos] == EMPTY_BLOCK_TYPE and len(ctrls) <= limits.MAX_NESTING:
                     pos += 1
-                    push(top)
+                    vals.append(top)
                     top = FLOOR
                     ctrls.append(CtrlFrame(op, _NO_TYPES, _NO_TYPES, len(vals) + 1, False))
                     greatest += 1
                     continue
             elif kind == UNARY:
-                if top == OPERAND[op]:
-                    top = RESULT[op]
+                if top == operands[op]:
+                    top = results[op]
                     continue
             elif kind == BR:
                 depth = code[pos]
@@ -241,7 +256,7 @@ class FunctionValidator(Rules):
                 index = code[pos]
                 if index < 0x80 and index < len(global_types):
                     pos += 1
-                    push(top)
+                    vals.append(top)
                     top = global_types[index][0]
                     continue
             elif kind == I64_CONST:
@@ -250,22 +265,22 @@ class FunctionValidator(Rules):
                     pos += 1
                 pos += 1
                 if pos - start < 10:
-                    push(top)
+                    vals.append(top)
                     top = I64
                     continue
                 pos = start
             elif kind == FLOAT_CONST:
                 pos += IMMEDIATE_SIZE[op]
-                push(top)
-                top = RESULT[op]
+                vals.append(top)
+                top = results[op]
                 continue
             if len(vals) > greatest:
                 greatest = len(vals)
             self.at = base + at
-            push(top)
+            vals.append(top)
             greatest -= len(ctrls)
             pos = rule_of[op](self, pos, op)
             greatest += len(ctrls)
             if not ctrls:
                 return greatest + 1, pos
-            top = pop()
+            top = vals.pop()

@@ -9,7 +9,7 @@ and returns the position behind them. Running past the end of the body is an Ind
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from wasmedge_runtime.binary.reader import signed, unsigned
 from wasmedge_runtime.binary.types import LATER_TYPES, VAL_TYPE_PROPOSALS
@@ -29,7 +29,7 @@ from wasmedge_runtime.validate.dispatch import (
 )
 from wasmedge_runtime.validate.stack import OperandStack
 
-EMPTY_BLOCK_TYPE = 0x40
+EMPTY_BLOCK_TYPE: Final = 0x40
 
 _MULTI_VALUE = Proposal.MULTI_VALUE
 _NO_TYPES: list[int] = []

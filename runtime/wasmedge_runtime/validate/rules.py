@@ -253,7 +253,7 @@ class Rules(BodyReader):
 
     def ref_is_null(self, pos: int, index: int) -> int:
         found = self.pop_val()
-        if found not in (*REFERENCES, UNKNOWN):
+        if found != UNKNOWN and found not in REFERENCES:
             raise self.mismatch(f"expected a reference, found {ValType(found)}")
         self.push_val(I32)
         return pos

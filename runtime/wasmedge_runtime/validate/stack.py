@@ -8,15 +8,16 @@ no type, so that whoever compares the top of the stack with a type needs no chec
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from wasmedge_runtime import limits
 from wasmedge_runtime.errors import MESSAGES, ErrCode, ValidationError
 from wasmedge_runtime.types import ValType
 
-FLOOR = 0
+FLOOR: Final = 0
 """Lies below a frame's operands; equal to no type."""
 
-UNKNOWN = -1
+UNKNOWN: Final = -1
 """An operand that unreachable code conjures up: it has every type."""
 
 _TYPE_NAMES = {int(t): str(t) for t in ValType} | {UNKNOWN: "unknown"}
