@@ -21,6 +21,7 @@ from wasmedge_runtime import (
 from wasmedge_runtime.codegen.unit import Variant
 from wasmedge_runtime.tiers.module import CompiledModule
 from wasmedge_runtime.tiers.plan import Tier
+from wasmedge_runtime.tiers.unit import compile_unit
 
 BASELINE, OPTIMIZED = CompilationMode.BASELINE, CompilationMode.OPTIMIZED
 MODES = list(CompilationMode)
@@ -155,7 +156,9 @@ def test_a_running_function_keeps_the_gas_of_its_instructions_when_it_is_swapped
 
     def swap(data: object, memory: object) -> None:
         for code in codes:
-            code.use(Tier.OPTIMIZED)
+            functions = code.plan.optimized[0]
+            source, variant, layout = code.source(), code.variant, code.layout
+            code.install(0, compile_unit(source, variant, layout, Tier.OPTIMIZED, functions))
         garbage.extend((ctypes.c_uint64 * 41)(*[1 << 40] * 41) for _ in range(1000))
 
     store.host(swap=([], [], swap))
