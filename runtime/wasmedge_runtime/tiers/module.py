@@ -196,6 +196,7 @@ class CompiledModule:
                 if self._load(Tier.OPTIMIZED, number):
                     return
                 self._stored.discard(number)
+                self._submitted = False  # helpers have to make it after all
             if self.mode != CompilationMode.BASELINE and number not in self._given_up:
                 if self.plan.is_small or self.mode == CompilationMode.OPTIMIZED:
                     self._have(Tier.OPTIMIZED, number)

@@ -117,7 +117,8 @@ def unpack(entry: bytes) -> UnitCode | None:
     if not fits or not all(isinstance(index, int) for index in functions):
         return None
     if not all(
-        isinstance(function, list) and all(isinstance(run, bytes) for run in function)
+        isinstance(function, list)
+        and all(isinstance(run, bytes) and len(run) % 2 == 0 for run in function)
         for function in runs
     ):
         return None
