@@ -1,16 +1,33 @@
-"""Whatever is done a thousand times leaves resident memory as it was."""
+"""Whatever is done a thousand times leaves resident memory as it was, and what else there is."""
 
 from __future__ import annotations
 
 import gc
 import os
+import threading
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from tests.runtime.engine import EXTERNREF, I32, Engine
+from tests.runtime.engine import EXTERNREF, I32, Engine, wait_until
+from tests.runtime.helpers import module_of
 from tests.wat import wat
-from wasmedge_runtime import VM, ExternRef, HostFunctionError, Limit, Memory, MemoryType, Trap
+from wasmedge_runtime import (
+    VM,
+    CompilationMode,
+    Configure,
+    ExternRef,
+    HostFunctionError,
+    Limit,
+    Memory,
+    MemoryType,
+    Trap,
+)
+from wasmedge_runtime.native.code import CodeRegion
+from wasmedge_runtime.tiers import optimizer
+from wasmedge_runtime.tiers.plan import Tier
 
 ROUNDS = 1000
 WARM_UP = 300
@@ -37,17 +54,53 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def stays_flat(work: Callable[[int], object]) -> None:
+def stays_flat(work: Callable[[int], object], rounds: int = ROUNDS) -> None:
     for n in range(WARM_UP):
         work(n)
     before = resident()
-    for n in range(ROUNDS):
+    for n in range(rounds):
         work(n)
     assert resident() - before < TOLERANCE
 
 
-def engine_with_host() -> Engine:
-    engine = Engine()
+class Held(NamedTuple):
+    """What this process holds beside memory, when no helper is at work."""
+
+    descriptors: int
+    threads: int
+    free: list[list[tuple[int, int]]]
+    """Of the region for code, the parts that are free."""
+
+
+def held() -> Held:
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    wait_until(lambda: not any("wasmedge-opt" in t.name for t in threading.enumerate()))
+    wait_until(lambda: not children.read_text())
+    gc.collect()
+    region = CodeRegion.get()
+    with region._lock:
+        region._collect()
+        free = [list(area._free) for area in (region.guest, region.support, region.data)]
+    return Held(
+        len(os.listdir("/proc/self/fd")),
+        threading.active_count(),
+        free,
+    )
+
+
+def mappings() -> int:
+    """Python's own memory changes it a little."""
+    return len(Path("/proc/self/maps").read_text().splitlines())
+
+
+def in_mode(mode: CompilationMode) -> Configure:
+    configuration = Configure()
+    configuration.compilation_mode = mode
+    return configuration
+
+
+def engine_with_host(mode: CompilationMode = CompilationMode.TIERED) -> Engine:
+    engine = Engine(in_mode(mode))
     engine.host(echo=([EXTERNREF, I32], [I32], lambda data, memory, reference, n: n))
     return engine
 
@@ -65,6 +118,46 @@ def test_loading_instantiating_calling_and_closing() -> None:
         engine.store.close()
 
     stays_flat(work)
+
+
+@pytest.mark.parametrize("mode", list(CompilationMode))
+def test_code_of_every_mode_goes_with_its_module(mode: CompilationMode) -> None:
+    wat(MODULE)
+
+    def work(n: int) -> None:
+        engine = engine_with_host(mode)
+        code = engine.instantiate(MODULE).loaded
+        assert engine.call("add", n, 1) == [n + 1]
+        assert engine.call("f", object()) == [7]
+        if n % 10 == 0:
+            for tier in Tier:
+                code.use(tier)
+                assert engine.call("add", n, 1) == [n + 1]
+
+    work(0)
+    before, mapped = held(), mappings()
+    stays_flat(work, 300)
+    assert held() == before
+    assert mappings() < mapped + 20
+
+
+def test_helpers_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WASMEDGE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(optimizer, "_IDLE_SECONDS", 0.05)
+
+    def work(mode: CompilationMode, seed: int) -> None:
+        engine = Engine(in_mode(mode))
+        instance = engine.instantiate(module_of(2, seed))
+        assert engine.call("f0", 1) == [seed + 1]
+        wait_until(lambda: not instance.loaded.optimizing)
+        assert instance.code_status.optimized == 2
+
+    for seed, mode in enumerate([CompilationMode.TIERED, CompilationMode.OPTIMIZED]):
+        work(mode, seed)
+    before = held()
+    for seed, mode in enumerate([CompilationMode.TIERED, CompilationMode.OPTIMIZED] * 2, 2):
+        work(mode, seed)
+    assert held() == before
 
 
 def test_running_different_modules_in_one_vm() -> None:
