@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.runtime.engine import Engine, output_of
+from tests.runtime.engine import ROOT, Engine, output_of
 from wasmedge_runtime import cache
 
 NAME = "ab" * 32
@@ -246,3 +250,63 @@ def test_slots_are_shared_by_all_processes(folder: Path) -> None:
     assert mine is not None
     os.close(mine)
     assert output_of(script) != "None"
+
+
+CLAIMANT = """
+import sys
+from wasmedge_runtime import cache
+with cache.claim(sys.argv[1], sys.argv[2] == "wait") as claimed:
+    print(claimed, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def claimant(name: str, wait: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """A process that claims an entry, says whether it could, and lets go when it is told to."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CLAIMANT, name, "wait" if wait else "try"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "runtime"), *sys.path])},
+    ) as process:
+        yield process
+        process.kill()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_one_process_at_a_time_makes_an_entry(folder: Path) -> None:
+    with claimant(NAME) as first:
+        assert said(first) == "True"
+        with cache.claim(NAME, False) as claimed:
+            assert not claimed
+        with cache.claim(NAME[:-1] + "c", False) as claimed:
+            assert not claimed  # its name begins in the same way
+        with cache.claim(NAME[:2] + "cd" * 31, False) as claimed:
+            assert claimed
+
+
+def test_a_claim_ends_with_its_process(folder: Path) -> None:
+    with claimant(NAME) as first:
+        assert said(first) == "True"
+        with claimant(NAME, wait=True) as second:
+            first.kill()
+            assert said(second) == "True"
+    with cache.claim(NAME, False) as claimed:
+        assert claimed
+
+
+def test_everybody_may_make_an_entry_where_there_is_no_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    for folder in ("", str(blocked)):
+        monkeypatch.setenv("WASMEDGE_CACHE_DIR", folder)
+        with cache.claim(NAME, False) as one, cache.claim(NAME, False) as other:
+            assert (one, other) == (True, True)

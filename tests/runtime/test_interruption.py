@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from tests.runtime.engine import EXTERNREF, I32, Engine, Running, output_of, wait_until
-from wasmedge_runtime import VM, ErrCode, HostFunctionError, Store, Trap, WasmEdgeError
+from wasmedge_runtime import (
+    VM,
+    CompilationMode,
+    Configure,
+    ErrCode,
+    HostFunctionError,
+    Store,
+    Trap,
+    WasmEdgeError,
+)
 
 ENDLESS = """(module (memory (export "memory") 1)
   (func (export "spin") (i32.store (i32.const 8) (i32.const 77)) (loop (br 0)))
@@ -50,9 +59,14 @@ def stopped(engine: Engine, name: str, *args: Any) -> Trap:
     return running.trap()
 
 
+@pytest.mark.parametrize("mode", list(CompilationMode))
 @pytest.mark.parametrize("name", ["spin", "count", "calls"])
-def test_an_endless_loop_stops_and_the_store_is_usable_afterwards(name: str) -> None:
-    engine = Engine()
+def test_an_endless_loop_stops_and_the_store_is_usable_afterwards(
+    name: str, mode: CompilationMode
+) -> None:
+    configuration = Configure()
+    configuration.compilation_mode = mode
+    engine = Engine(configuration)
     engine.instantiate(ENDLESS)
     for _ in range(5):
         trap = stopped(engine, name)
@@ -605,3 +619,64 @@ def test_an_interrupted_table_grow_leaves_nothing_behind_in_the_elements_to_come
         assert exports["table"].size == 1
         engine.call("add")
         assert exports["table"].get_data(1) is None
+
+
+def many_functions(count: int) -> str:
+    """Each function is a unit of its own when it is first called in the baseline tier."""
+    functions = "".join(
+        f'(func (export "f{n}") (result i32) (i32.add (i32.const {n}) (i32.const 1)))'
+        for n in range(count)
+    )
+    return f"(module {functions})"
+
+
+def test_interruptions_at_any_moment_of_first_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WASMEDGE_CACHE_DIR", "")
+    configuration = Configure()
+    configuration.compilation_mode = CompilationMode.BASELINE
+    engine = Engine(configuration)
+    engine.instantiate(many_functions(100))
+    interrupted = 0
+    with storm(engine.store):
+        for n in range(100):
+            try:
+                assert engine.call(f"f{n}") == [n + 1]
+            except Trap as trap:
+                interrupted += trap.code is ErrCode.Interrupted
+    assert interrupted
+    assert [engine.call(f"f{n}") for n in range(100)] == [[n + 1] for n in range(100)]
+
+
+def test_ctrl_c_at_any_moment_of_first_calls() -> None:
+    script = """
+    import os, signal, threading, time
+    from tests.runtime.engine import Engine
+    from tests.runtime.test_interruption import many_functions
+    from wasmedge_runtime import CompilationMode, Configure
+
+    configuration = Configure()
+    configuration.compilation_mode = CompilationMode.BASELINE
+    engine = Engine(configuration)
+    engine.instantiate(many_functions(150))
+    go = threading.Event()
+    def strike():
+        for n in range(1, 150):
+            go.wait()
+            go.clear()
+            time.sleep(n % 30 * 0.0002)
+            os.kill(os.getpid(), signal.SIGINT)
+    engine.call("f0")
+    threading.Thread(target=strike).start()
+    seen = 0
+    for n in range(1, 150):
+        try:
+            go.set()
+            assert engine.call(f"f{n}") == [n + 1]
+            while True:
+                time.sleep(0.001)
+        except KeyboardInterrupt:
+            seen += 1
+    assert [engine.call(f"f{n}") for n in range(150)] == [[n + 1] for n in range(150)]
+    print(seen)
+    """
+    assert output_of(script, WASMEDGE_CACHE_DIR="") == "149"

@@ -150,7 +150,7 @@ def test_a_first_call_on_a_thread_with_a_small_stack(
 
 def test_first_calls_at_every_depth_of_the_stack(on_fresh_stacks: list[int]) -> None:
     """The deeper, the less room for the compiler; at the end, the stack is exhausted."""
-    functions = 16
+    functions = 60
     targets = "".join(f"(func $f{n} (result i32) (i32.const {n}))" for n in range(functions))
     names = " ".join(f"$f{n}" for n in range(functions))
     store = engine()
@@ -166,7 +166,7 @@ def test_first_calls_at_every_depth_of_the_stack(on_fresh_stacks: list[int]) -> 
         found = []
         for n in range(functions):
             try:
-                assert store.call("deep", n * 6000, n) == [n]
+                assert store.call("deep", int(1.15**n * 100), n) == [n]
                 found.append("result")
             except Trap as trap:
                 found.append(trap.message)

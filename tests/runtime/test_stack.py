@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.runtime.engine import I32, Engine, Running, output_of
-from wasmedge_runtime import ErrCode, HostFunctionError, Trap
+from wasmedge_runtime import CompilationMode, Configure, ErrCode, HostFunctionError, Trap
 
 PLAIN = """(module (func $f (export "f") (param i32) (result i32)
   (i32.add (call $f (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))
@@ -40,8 +40,10 @@ def large_frame(count: int, kind: str) -> str:
       (func (export "one") (result i32) (i32.const 1)))"""
 
 
-def overflows(text: str) -> None:
-    engine = Engine()
+def overflows(text: str, mode: CompilationMode = CompilationMode.TIERED) -> None:
+    configuration = Configure()
+    configuration.compilation_mode = mode
+    engine = Engine(configuration)
     engine.instantiate(text)
     for _ in range(3):
         with pytest.raises(Trap) as caught:
@@ -75,9 +77,10 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.parametrize("mode", list(CompilationMode))
 @pytest.mark.parametrize("text", PROGRAMS.values(), ids=PROGRAMS)
-def test_recursion_without_end_exhausts_the_call_stack(text: str) -> None:
-    overflows(text)
+def test_recursion_without_end_exhausts_the_call_stack(text: str, mode: CompilationMode) -> None:
+    overflows(text, mode)
 
 
 @pytest.mark.parametrize("text", PROGRAMS.values(), ids=PROGRAMS)

@@ -17,7 +17,14 @@ from wasmedge_runtime import CodeState, CompilationMode, Configure, Statistics, 
 from wasmedge_runtime.codegen.llvm import compile_object
 from wasmedge_runtime.tiers.module import CompiledModule
 from wasmedge_runtime.tiers.plan import Tier
-from wasmedge_runtime.tiers.unit import UnitCode, compile_unit, load_unit, store_unit
+from wasmedge_runtime.tiers.unit import (
+    UnitCode,
+    compile_unit,
+    journal_name,
+    load_unit,
+    pack,
+    unpack,
+)
 
 MODES = {Tier.BASELINE: CompilationMode.BASELINE, Tier.OPTIMIZED: CompilationMode.OPTIMIZED}
 
@@ -65,6 +72,24 @@ def run(tier: Tier, gas: bool = False) -> tuple[list[int], ...]:
 RIGHT = ([42], [30], [7])
 
 
+def stored(code: CompiledModule, tier: Tier) -> UnitCode | None:
+    """The unit of the first function, as the cache has it."""
+    if tier == Tier.OPTIMIZED:
+        return load_unit(code.name(0))
+    piece = cache.Journal(journal_name(code.digest, code.variant)).get(0)
+    return None if piece is None else unpack(piece)
+
+
+def replace(code: CompiledModule, tier: Tier, content: bytes) -> None:
+    """Put something else in its place."""
+    if tier == Tier.OPTIMIZED:
+        cache.store(code.name(0), content)
+        return
+    journal = cache.Journal(journal_name(code.digest, code.variant))
+    with journal.claim(0) as write:
+        write(content)
+
+
 @pytest.mark.parametrize("tier", list(Tier))
 def test_the_next_start_compiles_nothing(tier: Tier, compiled: list[tuple[Tier, int]]) -> None:
     assert run(tier) == RIGHT
@@ -96,7 +121,7 @@ def test_the_default_mode_takes_what_was_optimised(compiled: list[tuple[Tier, in
 def other_object(unit: UnitCode) -> bytes:
     store = engine(CompilationMode.OPTIMIZED)
     code = store.instantiate(OTHER).loaded
-    other = load_unit(code.name(Tier.OPTIMIZED, 0))
+    other = load_unit(code.name(0))
     assert other is not None
     return other.data
 
@@ -110,12 +135,12 @@ def foreign_object(symbol: str) -> bytes:
     )
 
 
-DAMAGES: dict[str, Callable[[UnitCode], object]] = {
+DAMAGES: dict[str, Callable[[UnitCode], UnitCode | bytes]] = {
     "nothing": lambda unit: b"",
     "no message": lambda unit: b"\xc1",
-    "part of it": lambda unit: msgpack.packb(list(unit))[:-20],
-    "fewer fields": lambda unit: msgpack.packb(list(unit)[:2]),
-    "other kinds": lambda unit: msgpack.packb([unit.functions, unit.data, unit.runs]),
+    "part of it": lambda unit: pack(unit)[:-20],
+    "fewer fields": lambda unit: bytes(msgpack.packb(list(unit)[:2])),
+    "other kinds": lambda unit: bytes(msgpack.packb([unit.functions, unit.data, unit.runs])),
     "half an object": lambda unit: unit._replace(data=unit.data[: len(unit.data) // 2]),
     "no object": lambda unit: unit._replace(data=b"\x7fELF" + bytes(500)),
     "the object of another module": lambda unit: unit._replace(data=other_object(unit)),
@@ -135,19 +160,16 @@ def test_a_unit_that_is_not_what_it_should_be_is_made_anew(
     tier: Tier, damage: str, compiled: list[tuple[Tier, int]]
 ) -> None:
     assert run(tier) == RIGHT
-    name = start(tier)[1].name(tier, 0)
-    unit = load_unit(name)
+    _, code = start(tier)
+    unit = stored(code, tier)
     assert unit is not None
     broken = DAMAGES[damage](unit)
-    if isinstance(broken, UnitCode):
-        store_unit(name, broken)
-    else:
-        assert isinstance(broken, bytes)
-        cache.store(name, broken)
+    replace(code, tier, pack(broken) if isinstance(broken, UnitCode) else broken)
+    del code, _
     compiled.clear()
     assert run(tier) == RIGHT
     assert compiled == [(tier, 0)]
-    assert load_unit(name) == unit
+    assert stored(start(tier)[1], tier) == unit
 
 
 @pytest.mark.parametrize("tier", list(Tier))
@@ -156,12 +178,13 @@ def test_a_unit_that_is_not_what_it_should_be_is_made_anew(
 )
 def test_gas_of_a_unit_that_is_not_what_it_should_be(tier: Tier, runs: list[Any]) -> None:
     assert run(tier, gas=True) == RIGHT
-    name = start(tier, gas=True)[1].name(tier, 0)
-    unit = load_unit(name)
+    _, code = start(tier, gas=True)
+    unit = stored(code, tier)
     assert unit is not None
-    store_unit(name, unit._replace(runs=runs))
+    replace(code, tier, pack(unit._replace(runs=runs)))
+    del code, _
     assert run(tier, gas=True) == RIGHT
-    assert load_unit(name) == unit
+    assert stored(start(tier, gas=True)[1], tier) == unit
 
 
 def test_damaged_units_among_many_are_optimised_again() -> None:
@@ -169,7 +192,7 @@ def test_damaged_units_among_many_are_optimised_again() -> None:
     text = module_of(3, 300)
     first = engine(CompilationMode.OPTIMIZED)
     code = first.instantiate(text).loaded
-    names = [code.name(Tier.OPTIMIZED, number) for number in range(3)]
+    names = [code.name(number) for number in range(3)]
     for name in names[:2]:
         cache.store(name, b"damaged")
     del first, code

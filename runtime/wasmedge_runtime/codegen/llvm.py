@@ -41,13 +41,18 @@ def compile_object(text: str, level: int) -> bytes:
     """
     machine = _target_machine(level)
     # A context of its own: the global one keeps every type and constant for good.
-    module = llvm.parse_assembly(text, llvm.create_context())
+    context = llvm.create_context()
+    module = llvm.parse_assembly(text, context)
     try:
         if level:
             _optimize(module, machine, level)
-        return bytes(machine.emit_object(module))
+        data = bytes(machine.emit_object(module))
     finally:
         module.close()
+    # It takes a while, and a KeyboardInterrupt in a finalizer would be lost. Not when something was
+    # raised: the module may be there still, and must go first.
+    context.close()
+    return data
 
 
 def _optimize(module: llvm.ModuleRef, machine: llvm.TargetMachine, level: int) -> None:
