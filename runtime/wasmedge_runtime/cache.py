@@ -41,6 +41,8 @@ _PIECE = b"wasmedge-async piece 1\n"
 _PIECE_HEAD = struct.Struct(f"<{len(_PIECE)}sII{_DIGEST_BYTES}s")
 """In front of a piece of a journal: mark, number, length, digest."""
 
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux
+
 _MOST_BYTES = 2 << 30
 """Beyond this, the cache is trimmed to the half."""
 
@@ -291,12 +293,14 @@ def claim(name: str, patience: float) -> Iterator[bool]:
 
 
 def _lock(descriptor: int, start: int, patience: float) -> bool:
-    """Lock one byte of a file against other processes; False when that takes too long, because a
+    """Lock one byte of a file for as long as it is open; False when that takes too long, because a
     process was stopped, perhaps."""
+    # Of the open file, not of the process, whose locks would go with any descriptor of the file.
+    lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
     end = time.monotonic() + patience
     while True:
         with contextlib.suppress(BlockingIOError, PermissionError):
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, start)
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
             return True
         if time.monotonic() >= end:
             return False
@@ -331,6 +335,8 @@ def trim() -> None:
     found = []
     with contextlib.suppress(OSError):
         for path in place.glob("??/*"):
+            if path.name == ".lock":
+                continue
             with contextlib.suppress(OSError):
                 status = path.stat()
                 found.append((status.st_mtime, status.st_size, path))

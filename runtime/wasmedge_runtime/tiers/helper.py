@@ -26,17 +26,14 @@ from .plan import Plan, Tier
 from .unit import UnitCode, compile_unit, load_unit, pack, store_unit, unit_name
 
 MODULE, UNIT = 0, 1
-"""Requests: [MODULE, bytes, proposals, variant, cache folder], and [UNIT, number, wait] for a unit
-of the last module, where `wait` says what to do while another process works on it."""
+"""Requests: [MODULE, bytes, proposals, variant, cache folder], and [UNIT, number, patience] for a
+unit of the last module: how many seconds to wait if another process works on it."""
 
 DONE, BUSY, REFUSED = 0, 1, 2
 """Answers to UNIT: [DONE, unit], [BUSY], [REFUSED, reason]."""
 
 _CPU_SECONDS = 120
 """What a unit may take; LLVM has no limit of its own."""
-
-_PATIENCE_SECONDS = 2.0 * _CPU_SECONDS
-"""How long another process may take for a unit before this one makes it as well."""
 
 _ADDRESS_SPACE = 2 << 30
 
@@ -61,14 +58,15 @@ def _module(data: bytes, proposals: list[str], variant: list[bool], folder: str)
     return _Job(ast, Variant(*variant), ContextLayout(ast), Plan(ast))
 
 
-def _unit(job: _Job, number: int, wait: bool) -> UnitCode | None:
-    """A unit, made now or by somebody else; None while another process makes it."""
+def _unit(job: _Job, number: int, patience: float) -> UnitCode | None:
+    """A unit, made now or by somebody else; None while another process makes it, and there is no
+    patience. When patience is at its end, it is made twice."""
     name = unit_name(job.ast.digest, job.variant, number)
     found = load_unit(name)
     if found is not None:
         return found
-    with cache.claim(name, _PATIENCE_SECONDS if wait else 0) as claimed:
-        if not claimed and not wait:
+    with cache.claim(name, patience) as claimed:
+        if not claimed and not patience:
             return None
         found = load_unit(name)
         if found is None:

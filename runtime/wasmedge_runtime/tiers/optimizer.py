@@ -39,6 +39,10 @@ _MOST_HELPERS = 4
 _IDLE_SECONDS = 2.0
 """How long a helper in the background waits for more work: another module often follows."""
 
+_PATIENCE_SECONDS = {True: 300.0, False: 5.0}
+"""How long another process may take for a unit before it is made twice, in the background or not:
+the other one may be in the background itself, and get no processor."""
+
 _SLOT_SECONDS = 0.5
 """How often to look whether other programs have helpers to spare."""
 
@@ -133,6 +137,8 @@ class Team:
             if progress is not None and (status := module.status) != shown:
                 shown = status
                 progress(status)
+        if progress is not None and module.status != shown:
+            progress(module.status)
 
     def _serve(self) -> None:
         """The life of a thread: hand work to a helper, and take what it made."""
@@ -163,14 +169,14 @@ class Team:
     def _work(self) -> None:
         process = None
         while (task := self._next()) is not None:
-            job, number, wait = task
+            job, number, patience = task
             try:
                 if process is not None and not process.alive:
                     process.close()  # ended while it had nothing to do
                     process = None
                 if process is None:
                     process = _Helper(self._background)
-                answer = process.ask(job, number, wait)
+                answer = process.ask(job, number, patience)
             except OSError as error:
                 answer = [helper.REFUSED, f"no helper process can be started: {error}"]
             alive = process is not None and process.alive
@@ -181,9 +187,9 @@ class Team:
         if process is not None:
             process.close()
 
-    def _next(self) -> tuple[_Job, int, bool] | None:
-        """What to do next, of which module, and whether to wait for another process that does it;
-        None when there has been nothing for a while."""
+    def _next(self) -> tuple[_Job, int, float] | None:
+        """What to do next, of which module, and how long to wait if another process does it; None
+        when there has been nothing for a while."""
         leaving = False
         with self._changed:
             while True:
@@ -200,7 +206,7 @@ class Team:
                 # Work that comes when the time is just up counts on this thread: it looks again.
                 leaving = not self._changed.wait(_IDLE_SECONDS if self._background else 0.0)
 
-    def _choose(self) -> tuple[_Job, int, bool] | None:
+    def _choose(self) -> tuple[_Job, int, float] | None:
         for job in list(self._jobs):
             module = job.module()
             if module is None:
@@ -209,10 +215,10 @@ class Team:
                 # What the program calls most comes first.
                 number = max(job.todo, key=module.calls.__getitem__)
                 job.todo.remove(number)
-                return job, number, False
+                return job, number, 0.0
         for job in self._jobs:
             if job.elsewhere:
-                return job, job.elsewhere.pop(), True
+                return job, job.elsewhere.pop(), _PATIENCE_SECONDS[self._background]
         return None
 
     def _take(self, job: _Job, number: int, answer: list[Any], alive: bool) -> None:
@@ -287,7 +293,7 @@ class _Helper:
         """Whether it runs."""
         return self._process.poll() is None
 
-    def ask(self, job: _Job, number: int, wait: bool) -> list[Any]:
+    def ask(self, job: _Job, number: int, patience: float) -> list[Any]:
         """The helper's answer, or [REFUSED, reason]."""
         requests, answers = self._process.stdin, self._process.stdout
         if requests is None or answers is None:
@@ -296,7 +302,7 @@ class _Helper:
             if self._job is not job:
                 frames.write(requests, job.request)
                 self._job = job
-            frames.write(requests, [helper.UNIT, number, wait])
+            frames.write(requests, [helper.UNIT, number, patience])
             answer = frames.read(answers)
             if answer is not None:
                 return answer
