@@ -12,10 +12,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
-from wasmedge_runtime.configure import Configure
+from wasmedge_runtime.configure import CompilationMode, Configure
 from wasmedge_runtime.errors import ErrCode, HostFunctionError, Trap, WasmEdgeError
+from wasmedge_runtime.tiers.status import CodeState, CodeStatus
 from wasmedge_runtime.types import (
     FunctionType,
     GlobalType,
@@ -35,6 +36,8 @@ _BAD_INPUT = 1
 _TRAPPED = 134  # what shells show for a program that was aborted
 _INTERRUPTED = 130  # and for Ctrl-C
 _LARGEST_CODE = 255
+
+_BAR = 30  # characters of the progress bar
 
 _FRAMES = 8  # of a trap, in a line that somebody reads
 
@@ -112,6 +115,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print instructions, gas and times on standard error at the end",
     )
+    run.add_argument(
+        "--compilation",
+        choices=[mode.name.lower() for mode in CompilationMode],
+        default=CompilationMode.TIERED.name.lower(),
+        help="baseline: only what is called, quickly; tiered (the default): the same, and helper "
+        "processes optimise meanwhile; optimized: everything before the program starts",
+    )
     run.add_argument("file", metavar="FILE", help="a WebAssembly module")
     run.add_argument(
         "args", metavar="ARGS", nargs=argparse.REMAINDER, help="for the program, or the function"
@@ -158,7 +168,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     module = Loader(config).load_file(options.file)
     Validator(config).validate(module)
-    store, executor = Store(), Executor(config, statistics)
+    store, executor = Store(), Executor(config, statistics, _progress_bar(sys.stderr))
     executor.register_import(store, wasi)
     try:
         with _time_limit(options.time_limit, store.interrupt) as begin:
@@ -173,8 +183,26 @@ def _run(options: argparse.Namespace) -> int:
     return min(wasi.wasi_get_exit_code(), _LARGEST_CODE)
 
 
+def _progress_bar(terminal: TextIO) -> Callable[[CodeStatus], None] | None:
+    """What shows a bar while a module is optimised, and removes it at the end; None when nobody
+    would see it."""
+    if not terminal.isatty():
+        return None
+
+    def show(status: CodeStatus) -> None:
+        share = status.optimized / max(status.functions, 1)
+        bar = "#" * round(_BAR * share)
+        line = f"optimizing [{bar:{_BAR}}] {status.optimized} of {status.functions} functions"
+        end = "\r\x1b[K" if status.state is not CodeState.OPTIMIZING else ""
+        terminal.write(f"\r{line}{end}")
+        terminal.flush()
+
+    return show
+
+
 def _configuration(options: argparse.Namespace) -> Configure:
     config = Configure()
+    config.compilation_mode = CompilationMode[options.compilation.upper()]
     if options.memory_page_limit is not None:
         config.max_memory_page = options.memory_page_limit
     if options.enable_all_statistics:

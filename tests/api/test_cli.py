@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -239,3 +240,26 @@ def test_the_command_does_not_load_what_drives_workers(folder: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout == "1\n\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_who_waits_for_optimised_code_sees_a_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    functions = "".join(
+        f'(func (export "f{n}") {"(drop (i32.const 1234567))" * 3_000})' for n in range(4)
+    )
+    path = tmp_path / "large.wasm"
+    path.write_bytes(wat(f'(module {functions} (func (export "{os.urandom(8).hex()}")))'))
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["run", "--compilation", "optimized", "--invoke", "f0", str(path)]) == 0
+    shown = terminal.getvalue()
+    assert "] 5 of 5 functions" in shown
+    assert shown.endswith("\r\x1b[K")
+    assert main(["run", "--invoke", "f0", str(path)]) == 0  # nothing to wait for
+    assert terminal.getvalue() == shown
