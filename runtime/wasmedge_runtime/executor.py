@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import logging
+import time
 from typing import Any
 
 from .closable import Closable
@@ -16,7 +17,7 @@ from .function import Function
 from .global_ import Global
 from .import_object import ImportObject
 from .instance import Extern, Imports, LinkedFunctions, ModuleInstance
-from .log import log_execution
+from .log import log_execution, log_stage
 from .memory import Memory
 from .module import AST, Import
 from .native.type_stubs import prepare
@@ -176,6 +177,7 @@ class Executor(Closable):
                 ErrCode.WrongVMWorkflow,
                 "wrong VM workflow: the module was not validated; call Validator.validate first",
             )
+        started = time.perf_counter()
         core = store.core
         core.support.check_handlers()
         with core.lock:
@@ -206,6 +208,7 @@ class Executor(Closable):
             )
             imports.keep(instance)
             instance.initialise()
+        log_stage("instantiated", started)
         return instance
 
     def _make_memory(self, core: StoreCore, kind: MemoryType) -> Memory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from wasmedge_runtime.binary.sections import ModuleParser
@@ -10,6 +11,7 @@ from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Configure
 from wasmedge_runtime.errors import ErrCode, LoadError
 from wasmedge_runtime.limits import MAX_MODULE_SIZE
+from wasmedge_runtime.log import log_stage
 from wasmedge_runtime.module import AST
 
 
@@ -57,4 +59,7 @@ class Loader(Closable):
         self._check_open()
         if not isinstance(data, bytes):
             data = bytes(memoryview(data))
-        return ModuleParser(data, self._proposals).parse()
+        started = time.perf_counter()
+        ast = ModuleParser(data, self._proposals).parse()
+        log_stage(f"loaded {len(data)} bytes", started)
+        return ast

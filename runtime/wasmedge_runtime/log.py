@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "log_execution",
+    "log_stage",
     "logger",
     "set_log_debug_level",
     "set_log_error_level",
@@ -35,6 +36,11 @@ class _Formatter(logging.Formatter):
 def set_log_error_level() -> None:
     """Log errors only, the default."""
     logger.setLevel(logging.ERROR)
+
+
+def log_stage(what: str, started: float) -> None:
+    """Tell how long a stage took that began at a time of `time.perf_counter`."""
+    logger.debug("%s in %.1f ms", what, (time.perf_counter() - started) * 1e3)
 
 
 def set_log_debug_level() -> None:

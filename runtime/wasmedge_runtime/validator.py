@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Configure
 from wasmedge_runtime.errors import LoadError
 from wasmedge_runtime.features import needs
+from wasmedge_runtime.log import log_stage
 from wasmedge_runtime.module import AST
 from wasmedge_runtime.validate import remembered
 from wasmedge_runtime.validate.context import Context
@@ -43,6 +46,7 @@ class Validator(Closable):
         for proposal, (code, what, offset) in ast.uses.items():
             if proposal not in self._proposals:
                 raise LoadError(code, needs(code, what, proposal), offset)
+        started = time.perf_counter()
         proposals = ast.proposals & self._proposals
         ast.validated = False
         ast.declared_functions = set()
@@ -54,3 +58,4 @@ class Validator(Closable):
             ast.max_operands = [height for _, height in results]
             remembered.keep(ast, proposals)
         ast.validated = True
+        log_stage(f"validated {len(ast.bodies)} functions", started)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from tests.runtime.engine import Engine
 from wasmedge_runtime import Statistics, set_log_debug_level, set_log_error_level
 from wasmedge_runtime.log import log_execution, logger
 
@@ -92,3 +94,12 @@ def test_debug_level_writes_to_stderr_where_no_logging_is_set_up() -> None:
     assert second[len(stamp) :] == " [debug]"
     assert rest == BLOCK.splitlines()[1:]
     assert done.stdout == ""
+
+
+def test_debug_level_tells_how_long_each_stage_took(caplog: pytest.LogCaptureFixture) -> None:
+    set_log_debug_level()
+    engine = Engine()
+    engine.instantiate(f'(module (func (export "f") (drop (i64.const {time.time_ns()}))))')
+    engine.call("f")
+    for stage in ("loaded", "validated 1 functions", "instantiated", "translated", "compiled"):
+        assert any(stage in message and " ms" in message for message in caplog.messages), stage

@@ -7,17 +7,15 @@ Their number is bounded by what the embedder calls and offers itself.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from .. import cache
+from ..log import log_stage
 from ..types import FunctionType
 from .code import CodeRegion
-
-_log = logging.getLogger("wasmedge")
 
 
 class TypeStubs(NamedTuple):
@@ -63,9 +61,5 @@ def _object(kinds: list[FunctionType]) -> bytes:
         started = time.perf_counter()
         data = compile_object(type_stubs_module(kinds), 0)
         cache.store(name, data)
-        _log.debug(
-            "compiled the stubs of %d function types in %.1f ms",
-            len(kinds),
-            (time.perf_counter() - started) * 1e3,
-        )
+        log_stage(f"compiled the stubs of {len(kinds)} function types", started)
     return data
