@@ -23,8 +23,8 @@ from benchmarks.measure import interleave, time_once
 from benchmarks.report import duration
 from tests.wat import wat
 from wasmedge_runtime import CompilationMode, Configure, Executor, Loader, Store, Validator
-from wasmedge_runtime.codegen.context import ContextLayout
-from wasmedge_runtime.codegen.unit import UnitTranslator, Variant
+from wasmedge_runtime.codegen.context import ContextLayout, Variant
+from wasmedge_runtime.codegen.unit import UnitTranslator
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTANCES = 200

@@ -71,6 +71,7 @@ def engine_fingerprint() -> str:
     sources = [package / f"{name}.py" for name in names]
     for name in ("binary", "codegen", "native", "tiers", "validate"):
         sources += sorted((package / name).glob("*.py"))
+    sources += sorted((package / "native" / "ir").glob("*.ll"))
     for source in sources:
         digest.update(source.name.encode())
         digest.update(source.read_bytes())

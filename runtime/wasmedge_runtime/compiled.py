@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import weakref
 
-from .codegen.unit import Variant
+from .codegen.context import Variant
 from .configure import CompilationMode
 from .module import AST
-from .tiers import optimizer
 from .tiers.module import CompiledModule
+from .tiers.status import Progress
 
 _Key = tuple[Variant, CompilationMode]
 
@@ -25,7 +25,7 @@ def compiled_module(
     ast: AST,
     variant: Variant,
     mode: CompilationMode,
-    progress: optimizer.Progress | None = None,
+    progress: Progress | None = None,
 ) -> CompiledModule:
     """The code of a validated module. Compiles only in the mode that optimises first, and only
     what no process has compiled before."""

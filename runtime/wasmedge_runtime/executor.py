@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from .closable import Closable
-from .codegen.unit import Variant
+from .codegen.context import Variant
 from .compiled import compiled_module
 from .configure import Configure
 from .core import StoreCore
@@ -24,7 +24,7 @@ from .native.type_stubs import prepare
 from .statistics import Statistics
 from .store import Store
 from .table import Table
-from .tiers.optimizer import Progress
+from .tiers.status import Progress
 from .types import FunctionType, GlobalType, Limit, MemoryType, TableType
 
 _log = logging.getLogger("wasmedge")

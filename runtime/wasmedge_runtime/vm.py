@@ -16,8 +16,7 @@ from wasmedge_runtime.module import AST
 from wasmedge_runtime.state import VMState
 from wasmedge_runtime.statistics import Statistics
 from wasmedge_runtime.store import Store
-from wasmedge_runtime.tiers.optimizer import Progress
-from wasmedge_runtime.tiers.status import CodeStatus
+from wasmedge_runtime.tiers.status import CodeStatus, Progress
 from wasmedge_runtime.types import FunctionType
 from wasmedge_runtime.validator import Validator
 

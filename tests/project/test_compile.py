@@ -21,7 +21,8 @@ sys.path.insert(0, sys.argv[1])
 from wasmedge_runtime import Loader, ValidationError, Validator
 from wasmedge_runtime.codegen import function as translator
 from wasmedge_runtime.codegen.context import ContextLayout
-from wasmedge_runtime.codegen.unit import UnitTranslator, Variant
+from wasmedge_runtime.codegen.context import Variant
+from wasmedge_runtime.codegen.unit import UnitTranslator
 from wasmedge_runtime.validate import function as validator
 module = bytes.fromhex(sys.argv[2])
 try:

@@ -28,8 +28,8 @@ from wasmedge_runtime import (
     Validator,
     ValType,
 )
-from wasmedge_runtime.codegen.context import ContextLayout
-from wasmedge_runtime.codegen.unit import UnitTranslator, Variant
+from wasmedge_runtime.codegen.context import ContextLayout, Variant
+from wasmedge_runtime.codegen.unit import UnitTranslator
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.engine import Engine, output_of, whole
+from wasmedge_runtime.codegen.context import Variant
 from wasmedge_runtime.codegen.llvm import compile_object
-from wasmedge_runtime.codegen.unit import Variant
 from wasmedge_runtime.native import elf, support_ir
 from wasmedge_runtime.native.code import CodeRegion
 
@@ -180,7 +180,7 @@ from tests.runtime.test_elf import TEXT, attempt
 from tests.wat import wat
 from wasmedge_runtime import Loader, Validator
 from tests.runtime.engine import whole
-from wasmedge_runtime.codegen.unit import Variant
+from wasmedge_runtime.codegen.context import Variant
 from wasmedge_runtime.native import elf
 from wasmedge_runtime.native.support_ir import support_module
 

@@ -378,21 +378,21 @@ def test_the_answers_of_a_helper(folder: Path) -> None:
     module = store.load(module_of(2, 220))
     code = store.executor.instantiate(store.store, module).loaded
     request = [
-        helper.MODULE,
+        frames.MODULE,
         module.data,
         [proposal.name for proposal in module.proposals],
         list(code.variant),
         str(folder),
     ]
     with Helper() as process:
-        assert process.ask(helper.UNIT, 0, False) == [helper.REFUSED, "no module"]
+        assert process.ask(frames.UNIT, 0, False) == [frames.REFUSED, "no module"]
         process.say(*request)
         with cache.claim(code.name(0), 0) as mine:
             assert mine
-            assert process.ask(helper.UNIT, 0, False) == [helper.BUSY]
-            process.say(helper.UNIT, 0, True)  # waits for this process
+            assert process.ask(frames.UNIT, 0, False) == [frames.BUSY]
+            process.say(frames.UNIT, 0, True)  # waits for this process
         found, data = frames.read(process.answers) or [None, b""]
-        assert found == helper.DONE
+        assert found == frames.DONE
         code.install(0, unpack(data) or pytest.fail("not a unit"))
         assert store.call("f0", 1) == [221]
         process.requests.close()

@@ -17,7 +17,7 @@ import pytest
 from tests.runtime.engine import ROOT, output_of
 from tests.runtime.helpers import Program, engine, module_of
 from wasmedge_runtime import CodeState, CompilationMode, cache
-from wasmedge_runtime.codegen.unit import Variant
+from wasmedge_runtime.codegen.context import Variant
 from wasmedge_runtime.tiers.plan import Plan
 from wasmedge_runtime.tiers.unit import load_unit, unit_name
 

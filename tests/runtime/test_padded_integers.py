@@ -12,7 +12,7 @@ from tests.runtime.engine import whole
 from tests.wat import wat
 from wasmedge_runtime import AST, Configure, Loader, Validator
 from wasmedge_runtime.codegen import immediates
-from wasmedge_runtime.codegen.unit import Variant
+from wasmedge_runtime.codegen.context import Variant
 from wasmedge_runtime.opcodes import BY_OPCODE, INSTRUCTIONS
 
 MODULE = """(module

@@ -18,7 +18,7 @@ from wasmedge_runtime import (
     Statistics,
     Trap,
 )
-from wasmedge_runtime.codegen.unit import Variant
+from wasmedge_runtime.codegen.context import Variant
 from wasmedge_runtime.tiers.module import CompiledModule
 from wasmedge_runtime.tiers.plan import Tier
 from wasmedge_runtime.tiers.unit import compile_unit

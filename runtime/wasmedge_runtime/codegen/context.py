@@ -7,6 +7,7 @@ so that generated code can use constant offsets and the same code serves every i
 from __future__ import annotations
 
 import ctypes
+from typing import NamedTuple
 
 from ..module import AST
 from ..native.layout import ContextHeader, FunctionRecord, Segment
@@ -20,6 +21,16 @@ _SEGMENT = ctypes.sizeof(Segment)
 
 CELL_BYTES = _CELL
 """Width of a global's cell: a v128 fits."""
+
+
+class Variant(NamedTuple):
+    """Which code is generated from a module; part of every cache key."""
+
+    guarded: bool
+    """Memory accesses rely on reserved address space and signal handlers; otherwise each one is
+    compared with the size, and loops look for interruptions."""
+    counting: bool
+    gas: bool
 
 
 class ContextLayout:

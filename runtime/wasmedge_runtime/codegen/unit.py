@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from ..errors import ErrCode, WasmEdgeError
 from ..limits import MAX_MOVED_VALUES
@@ -16,7 +15,7 @@ from ..types import FunctionType
 # The emitters of irregular instructions register themselves when they are imported.
 from . import constants, control, lanes, memory, numeric, references  # noqa: F401
 from .calls import host_stub, thunk
-from .context import ContextLayout
+from .context import ContextLayout, Variant
 from .function import FunctionTranslator
 from .numeric import opaque_constant
 from .rules import Rules, make_rules
@@ -47,16 +46,6 @@ attributes #3 = {{ {ATTRIBUTES} "probe-stack"="inline-asm" noinline optnone }}
 !1 = !{{!"{_STACK_POINTER.get(platform.machine(), "sp")}"}}
 !2 = !{{!"branch_weights", i32 1, i32 1048575}}
 """
-
-
-class Variant(NamedTuple):
-    """Which code is generated from a module; part of every cache key."""
-
-    guarded: bool
-    """Memory accesses rely on reserved address space and signal handlers; otherwise each one is
-    compared with the size, and loops look for interruptions."""
-    counting: bool
-    gas: bool
 
 
 class UnitTranslator:

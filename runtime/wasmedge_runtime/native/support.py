@@ -70,13 +70,12 @@ class Support:
     """The run-time routines of this process; made by `support()`, never freed."""
 
     def __init__(self) -> None:
-        text = support_module()
-        name = cache.key("support", text, cache.machine())
+        name = cache.key("support", cache.machine())
         data = cache.load(name)
         if data is None:
             from ..codegen.llvm import compile_object
 
-            data = compile_object(text, 2)
+            data = compile_object(support_module(), 2)
             cache.store(name, data)
         region = CodeRegion.get()
         self.code: LoadedCode = region.load(data, trusted_externals=EXTERNALS).keep()

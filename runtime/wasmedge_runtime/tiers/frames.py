@@ -6,6 +6,13 @@ from typing import IO, Any
 
 import msgpack
 
+MODULE, UNIT = 0, 1
+"""Requests: [MODULE, bytes, proposals, variant, cache folder], and [UNIT, number, patience] for a
+unit of the last module: how many seconds to wait if another process works on it."""
+
+DONE, BUSY, REFUSED = 0, 1, 2
+"""Answers to UNIT: [DONE, unit], [BUSY], [REFUSED, reason]."""
+
 _LENGTH_BYTES = 8
 _LARGEST = 1 << 31
 

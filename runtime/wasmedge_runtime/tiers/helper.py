@@ -14,8 +14,7 @@ import sys
 from typing import Any, NamedTuple
 
 from .. import cache
-from ..codegen.context import ContextLayout
-from ..codegen.unit import Variant
+from ..codegen.context import ContextLayout, Variant
 from ..configure import Configure, Proposal
 from ..errors import WasmEdgeError
 from ..loader import Loader
@@ -24,13 +23,6 @@ from ..validator import Validator
 from . import frames
 from .plan import Plan, Tier
 from .unit import UnitCode, compile_unit, load_unit, pack, store_unit, unit_name
-
-MODULE, UNIT = 0, 1
-"""Requests: [MODULE, bytes, proposals, variant, cache folder], and [UNIT, number, patience] for a
-unit of the last module: how many seconds to wait if another process works on it."""
-
-DONE, BUSY, REFUSED = 0, 1, 2
-"""Answers to UNIT: [DONE, unit], [BUSY], [REFUSED, reason]."""
 
 _CPU_SECONDS = 120
 """What a unit may take; LLVM has no limit of its own."""
@@ -92,12 +84,12 @@ def _limit(kind: int, amount: int) -> None:
 
 def _answer(job: _Job | None, request: list[Any]) -> list[Any]:
     if job is None:
-        return [REFUSED, "no module"]
+        return [frames.REFUSED, "no module"]
     try:
         unit = _unit(job, request[1], request[2])
     except WasmEdgeError as error:
-        return [REFUSED, str(error)]
-    return [BUSY] if unit is None else [DONE, pack(unit)]
+        return [frames.REFUSED, str(error)]
+    return [frames.BUSY] if unit is None else [frames.DONE, pack(unit)]
 
 
 def main(background: bool) -> None:
@@ -111,7 +103,7 @@ def main(background: bool) -> None:
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     job = None
     while (request := frames.read(requests)) is not None:
-        if request[0] == MODULE:
+        if request[0] == frames.MODULE:
             job = _module(*request[1:])
         else:
             try:

@@ -19,8 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import cache
-from ..codegen.context import ContextLayout
-from ..codegen.unit import Variant
+from ..codegen.context import ContextLayout, Variant
 from ..configure import CompilationMode
 from ..core import keep_failure, not_counted, type_number
 from ..errors import ErrCode, WasmEdgeError
@@ -30,9 +29,8 @@ from ..native.code import CodeRegion, LoadedCode
 from ..native.layout import Activation, ContextHeader, FunctionRecord, ModuleHeader
 from ..native.stubs import stub_addresses
 from ..native.support import support
-from . import optimizer
 from .plan import Plan, Tier
-from .status import CodeState, CodeStatus
+from .status import CodeState, CodeStatus, Progress
 from .unit import (
     UnitCode,
     compile_unit,
@@ -206,9 +204,11 @@ class CompiledModule:
             self.last_needed = time.perf_counter()
         if self.mode == CompilationMode.TIERED and not self._submitted:
             self._submitted = True
+            from . import optimizer  # most programs end with everything in the cache
+
             optimizer.submit(self)
 
-    def complete(self, progress: optimizer.Progress | None) -> None:
+    def complete(self, progress: Progress | None) -> None:
         """Have all functions optimised before any is called; later, that costs nothing.
 
         What helpers cannot make runs in the baseline tier.
@@ -217,6 +217,8 @@ class CompiledModule:
             return
         missing = self.missing()
         if len(missing) > 1:
+            from . import optimizer
+
             optimizer.finish(self, progress)
         elif missing:
             with self._lock:

@@ -18,20 +18,17 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import cache
-from . import frames, helper
-from .status import CodeStatus
+from . import frames
+from .status import Progress
 from .unit import given_up_name, unpack
 
 if TYPE_CHECKING:
     from .module import CompiledModule
 
 _log = logging.getLogger("wasmedge")
-
-Progress = Callable[[CodeStatus], None]
 
 _MOST_HELPERS = 4
 """Each may take a few hundred megabytes."""
@@ -67,7 +64,7 @@ class _Job:
         ast = module.source()
         self.module = weakref.ref(module)
         self.request = [
-            helper.MODULE,
+            frames.MODULE,
             ast.data,
             [proposal.name for proposal in ast.proposals],
             list(module.variant),
@@ -178,7 +175,7 @@ class Team:
                     process = _Helper(self._background)
                 answer = process.ask(job, number, patience)
             except OSError as error:
-                answer = [helper.REFUSED, f"no helper process can be started: {error}"]
+                answer = [frames.REFUSED, f"no helper process can be started: {error}"]
             alive = process is not None and process.alive
             if process is not None and process.has_given_up:
                 job.remember_given_up(number)
@@ -224,7 +221,7 @@ class Team:
     def _take(self, job: _Job, number: int, answer: list[Any], alive: bool) -> None:
         """Use what a helper answered."""
         module = job.module()
-        if answer != [helper.BUSY] and module is not None and not _install(module, number, answer):
+        if answer != [frames.BUSY] and module is not None and not _install(module, number, answer):
             reason = answer[1] if len(answer) > 1 else "damaged answer"
             _log.warning(
                 "%d functions from number %d are not optimised: %s",
@@ -235,7 +232,7 @@ class Team:
             module.give_up(number)
         with self._changed:
             job.at_work -= 1
-            if answer == [helper.BUSY]:
+            if answer == [frames.BUSY]:
                 job.elsewhere.append(number)
             job.failures = 0 if alive else job.failures + 1
             if job.failures >= _MOST_FAILURES:
@@ -250,7 +247,7 @@ class Team:
 
 
 def _install(module: CompiledModule, number: int, answer: list[Any]) -> bool:
-    if len(answer) != 2 or answer[0] != helper.DONE or not isinstance(answer[1], bytes):
+    if len(answer) != 2 or answer[0] != frames.DONE or not isinstance(answer[1], bytes):
         return False
     unit = unpack(answer[1])
     if unit is None:
@@ -297,19 +294,19 @@ class _Helper:
         """The helper's answer, or [REFUSED, reason]."""
         requests, answers = self._process.stdin, self._process.stdout
         if requests is None or answers is None:
-            return [helper.REFUSED, "no pipe"]
+            return [frames.REFUSED, "no pipe"]
         try:
             if self._job is not job:
                 frames.write(requests, job.request)
                 self._job = job
-            frames.write(requests, [helper.UNIT, number, patience])
+            frames.write(requests, [frames.UNIT, number, patience])
             answer = frames.read(answers)
             if answer is not None:
                 return answer
         except (OSError, ValueError) as error:
             _log.debug("the helper is gone: %s", error)
         self.close()
-        return [helper.REFUSED, f"the helper process {self._fate()}"]
+        return [frames.REFUSED, f"the helper process {self._fate()}"]
 
     def _fate(self) -> str:
         code = self._process.returncode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -32,3 +33,7 @@ class CodeStatus(NamedTuple):
     def __str__(self) -> str:
         done = f"{self.optimized} of {self.functions} functions optimized"
         return f"{self.state}, {done}{', from cache' if self.from_cache else ''}"
+
+
+Progress = Callable[[CodeStatus], None]
+"""What is told now and then how far optimising has come."""

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import msgpack
 
 from .. import cache
-from ..codegen.context import ContextLayout
-from ..codegen.unit import UnitTranslator, Variant
+from ..codegen.context import ContextLayout, Variant
 from ..module import AST
 from .plan import Tier
 
@@ -65,7 +64,9 @@ def compile_unit(
     Raises:
         WasmEdgeError: the code is beyond a limit of the translator.
     """
+    # Here: a start from the cache needs neither the translator nor LLVM.
     from ..codegen.llvm import compile_object
+    from ..codegen.unit import UnitTranslator
 
     started = time.perf_counter()
     unit = UnitTranslator(ast, variant, layout, functions, admit)
