@@ -25,7 +25,7 @@ from wasmedge_runtime import (
     Store,
     cache,
 )
-from wasmedge_runtime.tiers import frames, helper, optimizer
+from wasmedge_runtime.tiers import frames, optimizer
 from wasmedge_runtime.tiers.module import CompiledModule
 from wasmedge_runtime.tiers.plan import Tier
 from wasmedge_runtime.tiers.unit import compile_unit, unpack
