@@ -2,8 +2,8 @@
 
 The operand stack holds IR operands (`%12`, `7`); each emitted line that defines a value takes its
 number from the length of the output, so that no counter has to be kept. LLVM reads such numbers,
-which only have to grow, much faster than names. Locals live in stack slots,
-which LLVM promotes; within a basic block their values are remembered instead of loaded again.
+which only have to grow, much faster than names. Locals live in stack slots, which LLVM promotes;
+within a basic block their values are remembered instead of loaded again.
 
 Metering (counting, gas) works on runs of instructions: a run ends before anything that can trap,
 have an effect or leave the basic block, and is accounted for as a whole just before its last
@@ -108,6 +108,8 @@ class FunctionTranslator:
         self.local_types: list[str] = [IR_TYPE[t] for t in self.type.parameters]
         for count, code in self.body.locals:
             self.local_types += [IR_TYPE[code]] * count
+        # The value with the number of a local is its stack slot.
+        self.out += [f"%{i} = alloca {ir_type}" for i, ir_type in enumerate(self.local_types)]
 
     # Small steps that emitters share.
 
@@ -332,7 +334,7 @@ class FunctionTranslator:
                 operand = known.get(index)
                 if operand is None:
                     operand = f"%{len(out)}"
-                    out.append(f"{operand} = load {local_types[index]}, ptr %l{index}")
+                    out.append(f"{operand} = load {local_types[index]}, ptr %{index}")
                     known[index] = operand
                 stack.append(operand)
             elif kind == EMIT:
@@ -371,7 +373,7 @@ class FunctionTranslator:
                 if index >= 0x80:
                     index, pos = immediates.unsigned(data, pos - 1)
                 operand = stack.pop() if kind == LOCAL_SET else stack[-1]
-                out.append(f"store {local_types[index]} {operand}, ptr %l{index}")
+                out.append(f"store {local_types[index]} {operand}, ptr %{index}")
                 known[index] = operand
             elif kind == COMPARE:
                 second = stack.pop()
@@ -476,10 +478,9 @@ class FunctionTranslator:
             f'({", ".join(["ptr %c", *parameters])}) {attributes} section ".guest" {{',
             "entry:",
         ]
-        slots = 0
-        for index, ir_type in enumerate(self.local_types):
-            lines.append(f"%l{index} = alloca {ir_type}")
-            slots += 16 if ir_type == "<2 x i64>" else 8
+        count = len(self.local_types)
+        lines += self.out[:count]
+        slots = sum(16 if ir_type == "<2 x i64>" else 8 for ir_type in self.local_types)
         variant = self.unit.variant
         if variant.counting:
             field = self.activation_field("instructions")
@@ -510,7 +511,7 @@ class FunctionTranslator:
         else:
             lines.append("br label %body")
         lines.append("body:")
-        lines += self.out
+        lines += self.out[count:]
         for code in sorted(self.traps):
             lines += [f"trap.{code}:", f"call void @trap(ptr %c, i32 {code})", "unreachable"]
         lines.append("}\n")
@@ -527,7 +528,7 @@ class FunctionTranslator:
                 initial = f"%zero.{ir_type}"
             else:
                 initial = "zeroinitializer" if ir_type[0] == "<" else "0"
-            lines.append(f"store {ir_type} {initial}, ptr %l{index}")
+            lines.append(f"store {ir_type} {initial}, ptr %{index}")
         for ir_type in ("double", "float"):
             if ir_type in self.local_types[parameters:]:
                 lines.insert(0, f"%zero.{ir_type} = {self.unit.opaque_zero(ir_type)}")
