@@ -26,8 +26,9 @@ from .plan import Plan, Tier
 from .unit import UnitCode, compile_unit, load_unit, pack, store_unit, unit_name
 
 MODULE, UNIT = 0, 1
-"""Requests: [MODULE, bytes, proposals, variant, cache folder], and [UNIT, number, patience] for a
-unit of the last module: how many seconds to wait if another process works on it."""
+"""Requests: [MODULE, bytes, proposals, variant, cache folder, engine], where the last is the
+fingerprint of the parent's, and [UNIT, number, patience] for a unit of the last module: how many
+seconds to wait if another process works on it."""
 
 DONE, BUSY, REFUSED = 0, 1, 2
 """Answers to UNIT: [DONE, unit], [BUSY], [REFUSED, reason]."""
@@ -45,7 +46,12 @@ class _Job(NamedTuple):
     plan: Plan
 
 
-def _module(data: bytes, proposals: list[str], variant: list[bool], folder: str) -> _Job:
+def _module(
+    data: bytes, proposals: list[str], variant: list[bool], folder: str, engine: str
+) -> _Job:
+    if engine != cache.engine_fingerprint():
+        # An update while the parent runs: code for other structures would corrupt its memory.
+        raise SystemExit("the engine that is installed now is not the one of the program")
     os.environ["WASMEDGE_CACHE_DIR"] = folder
     configuration = Configure()
     for proposal in Proposal:
