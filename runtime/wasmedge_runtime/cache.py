@@ -48,6 +48,9 @@ _MOST_BYTES = 2 << 30
 
 _DAY = 86_400.0
 
+_HEX = "[0-9a-f]"
+"""A pattern: two in the name of a folder, 64 in that of an entry."""
+
 _PATIENCE_SECONDS = 1.0
 _POLL_SECONDS = 0.001
 """How long, and how often, to look whether another process has made a piece."""
@@ -316,6 +319,8 @@ def take_slot(count: int) -> int | None:
         return -1
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
+        if not _is_private(place.stat()):
+            return -1  # others could take them
         for number in range(count):
             descriptor = os.open(place / f".slot-{number}", flags, 0o600)
             try:
@@ -335,9 +340,9 @@ def trim() -> None:
         return
     found = []
     with contextlib.suppress(OSError):
-        for path in place.glob("??/*"):
-            if path.name == ".lock":
-                continue
+        # Nothing but entries: other things may be in the folder.
+        name = _HEX * 64
+        for path in (*place.glob(f"{_HEX * 2}/{name}"), *place.glob(f"{_HEX * 2}/.{name}.*")):
             with contextlib.suppress(OSError):
                 status = path.stat()
                 found.append((status.st_mtime, status.st_size, path))
@@ -374,7 +379,7 @@ def store(name: str, content: bytes) -> None:
         entries = _writable(name)
         if entries is None:
             return
-        descriptor, temporary = tempfile.mkstemp(prefix=".", dir=entries)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=entries)
         try:
             with open(descriptor, "wb") as file:
                 file.write(_MAGIC + _digest(name, content) + content)

@@ -8,6 +8,7 @@ from unittest import mock
 from tests.differential.smith import FUEL, Outcome, Plan
 from tests.differential.values import Host, describe, describe_memory
 from wasmedge_runtime import (
+    CompilationMode,
     Configure,
     ErrCode,
     Executor,
@@ -31,6 +32,7 @@ from wasmedge_runtime import (
     ValMut,
     ValType,
 )
+from wasmedge_runtime.tiers.plan import Tier
 
 I32, I64, F32, F64 = ValType.I32, ValType.I64, ValType.F32, ValType.F64
 
@@ -61,19 +63,36 @@ class Variant(Enum):
     CHECKED = "checked"  # each memory access compared with the size
 
 
-def run(plan: Plan, variant: Variant = Variant.PLAIN) -> Outcome:
-    """What this engine does with a plan."""
+class Tiers(Enum):
+    """In which tiers the functions run."""
+
+    BASELINE = "baseline"
+    OPTIMIZED = "optimized"
+    SWAPPED = "swapped"  # another tier for each call
+
+
+def run(
+    plan: Plan,
+    variant: Variant = Variant.PLAIN,
+    tiers: Tiers = Tiers.OPTIMIZED,
+    statistics: Statistics | None = None,
+) -> Outcome:
+    """What this engine does with a plan, and what `statistics` count of it."""
+    statistics = statistics or Statistics()
+    configuration = Configure()
+    configuration.compilation_mode = (
+        CompilationMode.OPTIMIZED if tiers is Tiers.OPTIMIZED else CompilationMode.BASELINE
+    )
+    configuration.statistics_instruction_counting = variant is Variant.COUNTING
+    configuration.statistics_cost_measuring = variant is Variant.GAS
     if variant is Variant.CHECKED:
         # More than there is: what happens where address space is short.
         with mock.patch("wasmedge_runtime.memory.GUARDED_BYTES", 1 << 62):
-            return _run(plan, Configure())
-    configuration = Configure()
-    configuration.statistics_instruction_counting = variant is Variant.COUNTING
-    configuration.statistics_cost_measuring = variant is Variant.GAS
-    return _run(plan, configuration)
+            return _run(plan, configuration, tiers, statistics)
+    return _run(plan, configuration, tiers, statistics)
 
 
-def _run(plan: Plan, configuration: Configure) -> Outcome:
+def _run(plan: Plan, configuration: Configure, tiers: Tiers, statistics: Statistics) -> Outcome:
     outcome = Outcome()
     imports = ImportObject("host")
     for name, body in Host(outcome.host_calls).functions().items():
@@ -86,7 +105,7 @@ def _run(plan: Plan, configuration: Configure) -> Outcome:
     imports.add_table("table", Table(TableType(RefType.FUNCREF, Limit(4, 8))))
     imports.add_global("g", Global(GlobalType(I32, ValMut.CONST), 7))
     imports.add_global("h", Global(GlobalType(I64, ValMut.VAR), -7))
-    executor = Executor(configuration, Statistics())
+    executor = Executor(configuration, statistics)
     with Store() as store:
         executor.register_import(store, imports)
         module = Loader().load_buffer(plan.module)
@@ -105,7 +124,9 @@ def _run(plan: Plan, configuration: Configure) -> Outcome:
             and item.global_type == GlobalType(I32, ValMut.VAR)
             and item.value == FUEL
         ]
-        for call in plan.calls:
+        for number, call in enumerate(plan.calls):
+            if tiers is Tiers.SWAPPED:
+                instance.loaded.use((Tier.OPTIMIZED, Tier.BASELINE)[number % 2])
             for counter in fuel:
                 counter.value = FUEL
             function = exports[call.name]

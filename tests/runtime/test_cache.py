@@ -242,6 +242,22 @@ def test_a_cache_that_is_too_large_loses_what_was_not_used_for_longest(
     assert [cache.contains(name) for name in names] == [True] + [False] * 7 + [True] * 2
 
 
+def test_what_is_not_of_the_cache_stays_in_its_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.store(NAME, b"")
+    others = [folder / "go" / "notes", folder / "db" / "data", folder / NAME[:2] / "notes"]
+    left_over = folder / NAME[:2] / f".{NAME}.12345678"
+    for path in (*others, left_over):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(1000))
+    monkeypatch.setattr(cache, "_MOST_BYTES", 0)
+    cache.trim()
+    assert all(path.exists() for path in others)
+    assert not cache.contains(NAME)
+    assert not left_over.exists()
+
+
 def test_slots_are_shared_by_all_processes(folder: Path) -> None:
     cache.store("ab" + "0" * 62, b"")  # makes the folder
     mine = cache.take_slot(2)
@@ -250,6 +266,12 @@ def test_slots_are_shared_by_all_processes(folder: Path) -> None:
     assert mine is not None
     os.close(mine)
     assert output_of(script) != "None"
+
+
+def test_slots_in_a_folder_that_is_open_to_others_are_not_used(folder: Path) -> None:
+    cache.store(NAME, b"")
+    folder.chmod(0o777)
+    assert cache.take_slot(1) == -1
 
 
 CLAIMANT = """

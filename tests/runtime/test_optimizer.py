@@ -383,6 +383,7 @@ def test_the_answers_of_a_helper(folder: Path) -> None:
         [proposal.name for proposal in module.proposals],
         list(code.variant),
         str(folder),
+        cache.engine_fingerprint(),
     ]
     with Helper() as process:
         assert process.ask(frames.UNIT, 0, False) == [frames.REFUSED, "no module"]
@@ -404,3 +405,28 @@ def test_a_helper_ends_when_its_input_is_not_a_message() -> None:
         process.requests.write(b"\xff" * 64)
         process.requests.flush()
         assert process.process.wait(60) == 1
+
+
+def test_an_engine_that_was_updated_meanwhile_makes_no_code_for_this_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "wasmedge")
+    store = engine(OPTIMIZED)
+    module = store.load(module_of(2, 230))
+    monkeypatch.setattr(cache, "engine_fingerprint", lambda: "that of another version")
+    instance = store.executor.instantiate(store.store, module)
+    assert "the engine that is installed now" in caplog.text
+    assert instance.code_status.optimized == 0
+    assert results(instance, 2) == [[230], [231]]
+
+
+@pytest.mark.parametrize("error", [MemoryError("none left"), RuntimeError("of any kind")])
+def test_a_failure_of_a_thread_lets_nobody_wait_for_it(
+    error: Exception, spy: Spy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(process: subprocess.Popen[bytes], number: int) -> None:
+        raise error
+
+    spy.before = fail
+    instance, _ = instantiate(module_of(2, 240))
+    assert results(instance, 2) == [[240], [241]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import signal
 import struct
 import subprocess
 import sys
@@ -232,3 +233,29 @@ def test_the_limits_of_the_parent_are_kept() -> None:
     print(resource.getrlimit(resource.RLIMIT_AS) == (1 << 30, 1 << 32))
     """
     assert output_of(script).split() == ["True", "True"]
+
+
+def test_a_forked_child_keeps_neither_helpers_nor_their_slots(folder: Path) -> None:
+    fork = """ready('started')
+import os, signal
+child = os.fork()
+if child == 0:
+    signal.pause()
+ready(child)
+"""
+    with Program(start(6, fork)) as program:
+        assert program.line() == "started"
+        program.wait_for_helpers(1)
+        assert program.process.stdin is not None
+        program.process.stdin.write("\n")
+        program.process.stdin.flush()
+        child = int(program.line())
+        try:
+            program.process.kill()
+            program.process.wait()
+            program.wait_for_end_of_helpers()
+            slot = cache.take_slot(1)
+            assert slot is not None
+            os.close(slot)
+        finally:
+            os.kill(child, signal.SIGKILL)

@@ -133,9 +133,9 @@ def nested(depth: int, seed: int) -> str:
     return body
 
 
-@pytest.mark.parametrize("size", [64, 256])
+# All of 64 KiB is the headroom for host functions: only a small leaf runs there.
+@pytest.mark.parametrize(("size", "depth"), [(64, 1), (256, 1), (256, 300)])
 @pytest.mark.parametrize("mode", [CompilationMode.BASELINE, CompilationMode.TIERED])
-@pytest.mark.parametrize("depth", [1, 300])
 def test_a_first_call_on_a_thread_with_a_small_stack(
     size: int, mode: CompilationMode, depth: int, on_fresh_stacks: list[int]
 ) -> None:

@@ -213,3 +213,46 @@ def test_each_depth_of_recursion_through_a_host_function_fails_in_order() -> Non
         """
     )
     assert output == "{'RecursionError'} True"
+
+
+_TO_EVERY_END_OF_THE_STACK = """
+import threading
+from tests.runtime.engine import Engine, Running
+from tests.runtime.test_stack import deep_leaf
+from wasmedge_runtime import CompilationMode, Configure, Trap
+
+def main():
+    configuration = Configure()
+    configuration.compilation_mode = CompilationMode.BASELINE
+    engine = Engine(configuration)
+    engine.instantiate(deep_leaf({last!r}))
+    trapped = 0
+    for depth in range(3000, 6100):
+        try:
+            engine.call("f", depth)
+        except Trap:
+            trapped += 1
+    return trapped
+
+threading.stack_size(256 << 10)
+print(Running(main).result() > 1000)
+"""
+
+
+def deep_leaf(last: str) -> str:
+    """A recursion to the depth of its parameter that ends in a function without calls. Its frame is
+    large in the baseline tier, where a value that lives in two basic blocks has its own place."""
+    step = """(local.set 1 (i8x16.add (local.get 1) (local.get 2))) (br_if 0 (local.get 0))
+      (local.set 2 (i8x16.sub (local.get 1) (local.get 2))) (br_if 0 (local.get 0))"""
+    return f"""(module (memory 1) (func $nothing)
+      (func $leaf (param i32) (local v128 v128) (block {step * 2300} {last}))
+      (func $f (export "f") (param i32) (if (local.get 0)
+        (then (call $f (i32.sub (local.get 0) (i32.const 1))))
+        (else (call $leaf (i32.const 0))))))"""
+
+
+@pytest.mark.parametrize(
+    "last", ["(drop (memory.grow (i32.const 0)))", "unreachable", "(call $nothing)"]
+)
+def test_a_frame_may_end_anywhere_near_the_end_of_the_stack(last: str) -> None:
+    assert output_of(_TO_EVERY_END_OF_THE_STACK.format(last=last)) == "True"

@@ -49,7 +49,16 @@ programs, interpreters' main loops, stay below."""
 _INLINED_LINES: Final = 10  # what a call of a function of the lowering amounts to
 
 _LARGE_FRAME: Final = 4096
-"""A leaf whose slots take less than this needs no stack check: the headroom covers it."""
+"""A leaf whose frame takes less than this needs no stack check: the headroom covers it."""
+_LINE_BYTES: Final = 16
+"""What a line of IR can add to a frame: without optimisation, LLVM gives each value that is used in
+another basic block a place of its own."""
+_DEEP_FRAME: Final = 1 << 15
+"""A frame that may take more than this can end just above the end of the stack, where the call that
+traps would fault in its turn: half of the smallest headroom."""
+_EDGE_BYTES: Final = 4096
+"""What such a function makes sure of below its frame: no more than a guard page, or the access
+could reach beyond that."""
 
 
 class Frame:
@@ -480,7 +489,9 @@ class FunctionTranslator:
         ]
         count = len(self.local_types)
         lines += self.out[:count]
-        slots = sum(16 if ir_type == "<2 x i64>" else 8 for ir_type in self.local_types)
+        body = "\n".join(self.out[count:])
+        frame = _LINE_BYTES * (body.count("\n") + size - len(self.out) + len(self.prologue))
+        frame += sum(16 if ir_type == "<2 x i64>" else 8 for ir_type in self.local_types)
         variant = self.unit.variant
         if variant.counting:
             field = self.activation_field("instructions")
@@ -494,24 +505,30 @@ class FunctionTranslator:
             self.prologue.append("store i64 %gas.0, ptr %gas")
             limit = self.activation_field("gas_limit")
             self.prologue.append(f"%gas.limit = load i64, ptr {limit}")
-        slots += 8 * self.ast.max_operands[self.own_index]
-        checks_stack = self.has_calls or slots > _LARGE_FRAME
+        checks_stack = self.has_calls or frame > _LARGE_FRAME
         if checks_stack:
             limit = self.activation_field("stack_limit")
             self.traps.add(STATUS_STACK_OVERFLOW)
         lines += self.prologue
+        if checks_stack:
+            lines.append("%stack = call i64 @llvm.read_register.i64(metadata !1)")
+        if frame > _DEEP_FRAME:
+            lines += [
+                f"%stack.edge = sub i64 %stack, {_EDGE_BYTES}",
+                "%stack.edge.p = inttoptr i64 %stack.edge to ptr",
+                "%stack.probe = load volatile i8, ptr %stack.edge.p",
+            ]
         lines += self._initial_locals()
         if checks_stack:
             lines += [
                 f"%stack.limit = load i64, ptr {limit}",
-                "%stack = call i64 @llvm.read_register.i64(metadata !1)",
                 "%stack.low = icmp ult i64 %stack, %stack.limit",
                 f"br i1 %stack.low, label %trap.{STATUS_STACK_OVERFLOW}, label %body, !prof !2",
             ]
         else:
             lines.append("br label %body")
         lines.append("body:")
-        lines += self.out[count:]
+        lines.append(body)
         for code in sorted(self.traps):
             lines += [f"trap.{code}:", f"call void @trap(ptr %c, i32 {code})", "unreachable"]
         lines.append("}\n")

@@ -37,7 +37,12 @@ class _Job(NamedTuple):
     plan: Plan
 
 
-def _module(data: bytes, proposals: list[str], variant: list[bool], folder: str) -> _Job:
+def _module(
+    data: bytes, proposals: list[str], variant: list[bool], folder: str, engine: str
+) -> _Job:
+    if engine != cache.engine_fingerprint():
+        # An update while the parent runs: code for other structures would corrupt its memory.
+        raise SystemExit("the engine that is installed now is not the one of the program")
     os.environ["WASMEDGE_CACHE_DIR"] = folder
     configuration = Configure()
     for proposal in Proposal:

@@ -57,6 +57,21 @@ _BOOT = (
 )
 
 
+_not_for_children: set[int] = set()
+"""Descriptors of slots, and of pipes to helpers. A forked child would have them for as long as it
+lives: the slots would stay taken, and the helpers would not see that their program has ended."""
+
+
+def _in_forked_child() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in _not_for_children:
+        os.dup2(null, descriptor, inheritable=False)  # not closed: objects still own the numbers
+    os.close(null)
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
+
+
 class _Job:
     """The units of a module that are to be made."""
 
@@ -69,6 +84,7 @@ class _Job:
             [proposal.name for proposal in ast.proposals],
             list(module.variant),
             str(cache.folder() or ""),
+            cache.engine_fingerprint(),
         ]
         self._names = [module.name(n) for n in range(len(module.calls))]
         self.todo = module.missing()
@@ -142,10 +158,13 @@ class Team:
         slot = self._wait_for_slot()
         if slot is None:
             return
+        if slot >= 0:
+            _not_for_children.add(slot)
         try:
             self._work()
         finally:
             if slot >= 0:
+                _not_for_children.discard(slot)
                 os.close(slot)
 
     def _wait_for_slot(self) -> int | None:
@@ -174,8 +193,10 @@ class Team:
                 if process is None:
                     process = _Helper(self._background)
                 answer = process.ask(job, number, patience)
-            except OSError as error:
-                answer = [frames.REFUSED, f"no helper process can be started: {error}"]
+            except Exception as error:  # whatever it is: somebody may be waiting for this thread
+                answer = [frames.REFUSED, f"no helper process can be used: {error}"]
+                if process is not None:
+                    process.close()  # what it says next could be the answer to this
             alive = process is not None and process.alive
             if process is not None and process.has_given_up:
                 job.remember_given_up(number)
@@ -249,10 +270,10 @@ class Team:
 def _install(module: CompiledModule, number: int, answer: list[Any]) -> bool:
     if len(answer) != 2 or answer[0] != frames.DONE or not isinstance(answer[1], bytes):
         return False
-    unit = unpack(answer[1])
-    if unit is None:
-        return False
     try:
+        unit = unpack(answer[1])
+        if unit is None:
+            return False
         module.install(number, unit)
     except Exception as error:  # whatever it is, the program goes on with the code that it has
         _log.warning("optimised code is not usable: %s", error)
@@ -284,6 +305,9 @@ class _Helper:
         except BaseException:
             self._errors.close()
             raise
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                _not_for_children.add(stream.fileno())
 
     @property
     def alive(self) -> bool:
@@ -317,7 +341,8 @@ class _Helper:
     def close(self) -> None:
         """Let it end, and take notice."""
         for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
+            if stream is not None and not stream.closed:
+                _not_for_children.discard(stream.fileno())
                 with contextlib.suppress(OSError):
                     stream.close()
         self._process.wait()
