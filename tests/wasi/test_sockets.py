@@ -148,6 +148,16 @@ def test_listening_where_the_system_chooses_is_refused() -> None:
     assert guest.call("sock_listen", open_socket(guest), 1) is Errno.DESTADDRREQ
 
 
+def test_a_connection_that_failed_is_no_permission_to_listen() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closing:
+        port = closing.getsockname()[1]
+    guest = Guest(allow_sockets=[f"127.0.0.1:{port}"])
+    fd = open_socket(guest)
+    assert guest.call("sock_connect", fd, address(guest), port) is Errno.CONNREFUSED
+    guest.call("sock_connect", fd, address(guest), port)  # makes it a socket without a peer again
+    assert guest.call("sock_listen", fd, 1) is Errno.DESTADDRREQ
+
+
 def test_datagrams() -> None:
     guest = Guest(allow_sockets=["127.0.0.1:*"])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
