@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import tracemalloc
 from ipaddress import ip_address
 from typing import Any
 
@@ -314,6 +315,20 @@ def test_a_name_that_is_allowed_is_looked_up_and_connected_to(
 def test_addresses_need_no_permission_to_be_read() -> None:
     guest = Guest()
     assert look_up(guest, "192.0.2.7") == [(INET4, 80, bytes([192, 0, 2, 7]))]
+
+
+def test_room_of_gigabytes_for_an_address_costs_the_host_nothing() -> None:
+    guest = Guest()
+    results = guest.put(struct.pack("<I", chain(guest, 1)))[0]
+    where = guest.get("<I", guest.get("<I", results) + ADDR)
+    guest.memory.set_data(struct.pack("<I", 1 << 28), where + 4)
+    arguments = (*guest.put("192.0.2.7"), *guest.put("80"), guest.room(28), results, 1, RESULT)
+    tracemalloc.start()
+    try:
+        assert guest.call("sock_getaddrinfo", *arguments) is Errno.FAULT
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_name_that_nobody_knows_is_an_errno(monkeypatch: pytest.MonkeyPatch) -> None:
