@@ -86,6 +86,8 @@ class Descriptor:
 
     def read(self, wasi: Wasi, pieces: Sequence[memoryview]) -> int:
         """Fill memory with what comes next; the number of bytes, 0 at the end."""
+        if not pieces:
+            return 0  # what nobody can interrupt must not wait: the module may have no memory
         if self.waits and not self.ready(POLLIN):
             self.wait(wasi, POLLIN)
         while True:
@@ -100,6 +102,8 @@ class Descriptor:
         A pipe that is ready for some bytes blocks until it has taken all of them; the signals of
         an interruption end that early.
         """
+        if not pieces:
+            return 0
         if self.waits and not self.ready(POLLOUT):
             self.wait(wasi, POLLOUT)
         while True:
