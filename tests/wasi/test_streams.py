@@ -89,6 +89,26 @@ def test_streams_go_one_way() -> None:
     assert guest.call("fd_read", 1, iovec, 1, RESULT) is Errno.BADF
 
 
+def test_a_log_keeps_what_it_has_and_stays_open_for_appending(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"before,")
+    with open(log, "ab") as file:
+        guest = Guest(stdout=file)
+        assert guest.call("fd_fdstat_set_flags", 1, abi.FDFLAGS_APPEND) is Errno.NOTSUP
+        assert guest.call("fd_filestat_set_size", 1, 0) is Errno.NOTCAPABLE
+        guest.call("fd_seek", 1, 0, abi.WHENCE_SET, RESULT)
+        guest.write(1, b"guest")
+    assert log.read_bytes() == b"before,guest"
+
+
+def test_the_times_of_an_input_are_not_the_guests_to_change(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"x")
+    modified = (tmp_path / "in").stat().st_mtime_ns
+    guest = Guest(stdin=tmp_path / "in")
+    assert guest.call("fd_filestat_set_times", 0, 0, 0, abi.FST_MTIM) is Errno.NOTCAPABLE
+    assert (tmp_path / "in").stat().st_mtime_ns == modified
+
+
 def test_inherited_streams_are_those_of_the_process() -> None:
     script = """
         from tests.wasi.guest import Guest

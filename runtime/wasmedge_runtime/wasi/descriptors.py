@@ -31,6 +31,7 @@ class Descriptor:
         flags: fdflags.
         readonly: nothing may be changed through it: a directory whose content is not the guest's.
         name: under which a preopened directory is known to the guest.
+        shared: others have the same open file, so that its flags are not the guest's to change.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Descriptor:
         flags: int = 0,
         readonly: bool = False,
         name: bytes | None = None,
+        shared: bool = False,
     ) -> None:
         self.fd = fd
         self.flags = flags
         self.readonly = readonly
         self.name = name
+        self.shared = shared
         self.filetype = filetype_of_mode(os.fstat(fd).st_mode)
         self.waits = self.filetype not in (FileType.REGULAR_FILE, FileType.DIRECTORY)
         """Whether it has to be ready before it is read or written. Streams can block for the

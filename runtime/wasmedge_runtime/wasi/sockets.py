@@ -56,6 +56,7 @@ class Socket(Descriptor):
         self.flags = flags
         self.readonly = False
         self.name = None
+        self.shared = False
         self.waits = False
         stream = wire.type == socket.SOCK_STREAM
         self.filetype = FileType.SOCKET_STREAM if stream else FileType.SOCKET_DGRAM
