@@ -176,6 +176,27 @@ def test_a_guest_that_does_not_want_to_wait_gets_again() -> None:
     os.close(reader)
 
 
+def test_a_guest_that_does_not_want_to_wait_writes_what_there_is_room_for() -> None:
+    reader, writer = os.pipe()
+    guest = Guest(stdout=writer)
+    guest.do("fd_fdstat_set_flags", 1, abi.FDFLAGS_NONBLOCK)
+    iovec, written = guest.iovec(0, 4 * 65536), 0
+
+    def fill() -> Errno:
+        nonlocal written
+        while not (errno := guest.call("fd_write", 1, iovec, 1, RESULT)):
+            written += guest.get("<I")
+        return errno
+
+    filling = Running(fill)
+    try:
+        assert filling.result() is Errno.AGAIN
+        assert len(os.read(reader, 4 * 65536)) == written
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 def test_terminals_and_others_are_told_apart() -> None:
     main, terminal = os.openpty()
     guest = Guest(stdin=terminal, stdout=DEVNULL)

@@ -109,6 +109,8 @@ class Descriptor:
             return 0
         if self.waits and not self.ready(POLLOUT):
             self.wait(wasi, POLLOUT)
+        if self.shared and self.waits and self.flags & abi.FDFLAGS_NONBLOCK:
+            pieces = _first(pieces, select.PIPE_BUF)  # as much as never blocks when it is ready
         while True:
             try:
                 return os.writev(self.fd, pieces)
@@ -128,6 +130,17 @@ class Descriptor:
         if self.flags & abi.FDFLAGS_NONBLOCK:
             raise WasiError(Errno.AGAIN)
         wasi.wait({self.fd: events})
+
+
+def _first(pieces: Sequence[memoryview], most: int) -> list[memoryview]:
+    """The first bytes of pieces."""
+    first = []
+    for piece in pieces:
+        first.append(piece[:most])
+        most -= len(first[-1])
+        if not most:
+            break
+    return first
 
 
 def _most_descriptors() -> int:
