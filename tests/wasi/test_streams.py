@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 
 from tests.runtime.engine import Running, wait_until
 from tests.wasi.guest import RESULT, Guest
-from wasmedge_runtime import DEVNULL
-from wasmedge_runtime.wasi import abi
+from wasmedge_runtime import DEVNULL, Trap
+from wasmedge_runtime.wasi import abi, streams
 from wasmedge_runtime.wasi.abi import Errno, FileType
 
 
@@ -210,6 +211,34 @@ def test_terminals_and_others_are_told_apart() -> None:
     assert rights & abi.FD_SEEK
     os.close(main)
     os.close(terminal)
+
+
+def test_pieces_that_overlap_are_no_endless_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_MOST_WRITTEN", 3 << 16)
+    out = io.BytesIO()
+    guest = Guest(stdout=out)
+    pieces = guest.put(struct.pack("<II", 0, 1 << 16) * 1024)[0]
+    guest.do("fd_write", 1, pieces, 1024, RESULT)
+    assert guest.get("<I") == len(out.getvalue()) == 3 << 16
+
+
+def test_a_long_write_to_a_file_object_is_interrupted() -> None:
+    sizes: list[int] = []
+    interrupters: list[Running] = []
+
+    class Slow:
+        def write(self, data: bytes) -> None:
+            sizes.append(len(data))
+            if not interrupters:
+                interrupters.append(Running(guest.store.interrupt))
+                wait_until(lambda: guest.store.core.interrupted)
+
+    guest = Guest(stdout=Slow())
+    pieces = guest.put(struct.pack("<II", 0, 1 << 16) * 1024)[0]
+    with pytest.raises(Trap):
+        guest.call("fd_write", 1, pieces, 1024, RESULT)
+    assert sizes == [1 << 16]
+    assert interrupters[0].result() is True
 
 
 def test_an_error_of_a_file_object_is_that_of_the_call() -> None:
