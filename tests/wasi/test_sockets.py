@@ -50,6 +50,14 @@ def send(guest: Guest, fd: int, data: bytes) -> int:
     return sent
 
 
+def fill(guest: Guest, fd: int) -> None:
+    """Send more than the peer takes."""
+    guest.do("fd_fdstat_set_flags", fd, abi.FDFLAGS_NONBLOCK)
+    iovec = guest.iovec(0, 1 << 16)
+    while guest.call("fd_write", fd, iovec, 1, RESULT) is Errno.SUCCESS:
+        pass
+
+
 @pytest.fixture
 def server() -> Any:
     """A listening socket of the host."""
@@ -233,6 +241,32 @@ def test_options() -> None:
     device = guest.put("lo")
     assert guest.call("sock_setsockopt", fd, 0, 14, *device) is Errno.NOPROTOOPT
     assert guest.call("sock_setsockopt", fd, 6, 1, *guest.put(bytes(4))) is Errno.NOPROTOOPT
+
+
+@pytest.mark.parametrize("accepted", [False, True], ids=["connected", "accepted"])
+def test_a_guest_does_not_make_the_host_wait_when_its_sockets_are_closed(
+    server: socket.socket, accepted: bool
+) -> None:
+    port = server.getsockname()[1]
+    guest = Guest(allow_sockets=["127.0.0.1:*"])
+    fd = open_socket(guest)
+    guest.do("sock_setsockopt", fd, 0, 9, *guest.put(struct.pack("<ii", 1, 3600)))
+    if accepted:
+        guest.do("sock_bind", fd, address(guest), 0)
+        guest.do("sock_listen", fd, 1)
+        guest.do("sock_getlocaladdr", fd, address(guest), RESULT)
+        peer = socket.create_connection(("127.0.0.1", guest.get("<I")))
+        guest.do("sock_accept", fd, 0, RESULT)
+        fd = guest.get("<I")
+    else:
+        guest.do("sock_connect", fd, address(guest), port)
+        peer, _ = server.accept()
+    fill(guest, fd)
+    closing = Running(guest.wasi.init_wasi)
+    closing.thread.join(10)
+    in_time = not closing.thread.is_alive()
+    peer.close()
+    assert in_time
 
 
 def test_a_refused_connection_says_so() -> None:

@@ -43,6 +43,13 @@ class _Wire(socket.socket):
     it, not this program."""
 
     def __del__(self) -> None:
+        if self.fileno() >= 0:
+            # Whoever closes it may be the host, which does not wait; the system still sends. An
+            # accepted socket has the option from the listening one. With zero seconds, closing
+            # resets, at once.
+            linger = self.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size)
+            if _LINGER.unpack(linger)[1]:
+                self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(_LINGER.size))
         self.close()
 
 
