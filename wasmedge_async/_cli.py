@@ -166,7 +166,8 @@ def _run(options: argparse.Namespace) -> int:
                 begin()  # the module's start function is code of the program already
             executor.instantiate(store, module)
             begin()
-            _call(store, executor, options.invoke, options.args)
+            if not wasi.exited:  # in the start function
+                _call(store, executor, wasi, options.invoke, options.args)
     finally:
         if options.enable_all_statistics:
             print(statistics_block(statistics), file=sys.stderr)
@@ -215,7 +216,9 @@ def _time_limit(
         thread.join()
 
 
-def _call(store: Any, executor: Any, function: str | None, arguments: Sequence[str]) -> None:
+def _call(
+    store: Any, executor: Any, wasi: Any, function: str | None, arguments: Sequence[str]
+) -> None:
     """Run the program, or call one function and print its results."""
     names = store.list_function()
     if function is None:
@@ -229,6 +232,8 @@ def _call(store: Any, executor: Any, function: str | None, arguments: Sequence[s
         return
     if "_initialize" in names:
         executor.invoke(store, "_initialize")  # a library for WASI wants it first
+        if wasi.exited:
+            return
     found = store.find_function(function)
     values = [] if found is None else _values(found.function_type, arguments)
     for result in executor.invoke(store, function, *values):
