@@ -124,8 +124,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"{_PROGRAM}: {message}", file=sys.stderr)
+    print(f"{_PROGRAM}: {_printable(message)}", file=sys.stderr)
     return code
+
+
+def _printable(text: str) -> str:
+    """Names in a module can be anything: what ends lines or commands a terminal is escaped."""
+    return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
 
 
 def _described(error: Trap | HostFunctionError) -> str:
@@ -298,7 +303,7 @@ def _show(name: str, kind: object) -> None:
         text = f"global   {name} {f'(mut {kind.val_type})' if mutable else kind.val_type}"
     else:
         text = f"function {name} {kind}"
-    print(f"  {text}")
+    print(f"  {_printable(text)}")
 
 
 def _limits(limit: Limit) -> str:

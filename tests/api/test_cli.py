@@ -241,6 +241,18 @@ def test_inspect_shows_imports_and_exports(
     ]
 
 
+def test_names_of_a_module_do_not_reach_the_terminal_as_they_are(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "names.wasm").write_bytes(wat('(module (func (export "a\\n\\1b[2Jb")))'))
+    assert main(["inspect", "names.wasm"]) == 0
+    assert "  function a\\u{a}\\u{1b}[2Jb () -> ()\n" in capsys.readouterr().out
+    assert main(["run", "names.wasm"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "a\\u{a}\\u{1b}[2Jb" in error
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
