@@ -408,6 +408,14 @@ def test_names_in_rules() -> None:
     assert not rules.allows(ip_address("192.0.2.1"), 81)
 
 
+def test_names_of_one_address_do_not_take_it_from_each_other() -> None:
+    rules = AllowList(["one.example:443", "two.example:80"])
+    rules.learn("one.example", [ip_address("192.0.2.1")])
+    rules.learn("two.example", [ip_address("192.0.2.1")])
+    assert rules.allows(ip_address("192.0.2.1"), 443)
+    assert rules.allows(ip_address("192.0.2.1"), 80)
+
+
 @pytest.mark.parametrize(
     "rule",
     [
