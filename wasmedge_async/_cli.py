@@ -134,8 +134,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"{_PROGRAM}: {message}", file=sys.stderr)
+    print(f"{_PROGRAM}: {_printable(message)}", file=sys.stderr)
     return code
+
+
+def _printable(text: str) -> str:
+    """Names in a module can be anything: what ends lines or commands a terminal is escaped."""
+    return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
 
 
 def _described(error: Trap | HostFunctionError) -> str:
@@ -176,7 +181,8 @@ def _run(options: argparse.Namespace) -> int:
                 begin()  # the module's start function is code of the program already
             executor.instantiate(store, module)
             begin()
-            _call(store, executor, options.invoke, options.args)
+            if not wasi.exited:  # in the start function
+                _call(store, executor, wasi, options.invoke, options.args)
     finally:
         if options.enable_all_statistics:
             print(statistics_block(statistics), file=sys.stderr)
@@ -243,7 +249,9 @@ def _time_limit(
         thread.join()
 
 
-def _call(store: Any, executor: Any, function: str | None, arguments: Sequence[str]) -> None:
+def _call(
+    store: Any, executor: Any, wasi: Any, function: str | None, arguments: Sequence[str]
+) -> None:
     """Run the program, or call one function and print its results."""
     names = store.list_function()
     if function is None:
@@ -257,6 +265,8 @@ def _call(store: Any, executor: Any, function: str | None, arguments: Sequence[s
         return
     if "_initialize" in names:
         executor.invoke(store, "_initialize")  # a library for WASI wants it first
+        if wasi.exited:
+            return
     found = store.find_function(function)
     values = [] if found is None else _values(found.function_type, arguments)
     for result in executor.invoke(store, function, *values):
@@ -321,7 +331,7 @@ def _show(name: str, kind: object) -> None:
         text = f"global   {name} {f'(mut {kind.val_type})' if mutable else kind.val_type}"
     else:
         text = f"function {name} {kind}"
-    print(f"  {text}")
+    print(f"  {_printable(text)}")
 
 
 def _limits(limit: Limit) -> str:

@@ -167,6 +167,24 @@ def test_a_trap_is_its_message_and_exit_code_134(folder: Path) -> None:
     assert done.stderr == "wasmedge-async: integer divide by zero (in divide)\n"
 
 
+@pytest.mark.parametrize(
+    ("first", "options"),
+    [("(start $exit_3)", []), ('(export "_initialize" (func $exit_3))', ["--invoke", "_start"])],
+)
+def test_a_program_that_has_exited_is_not_called_again(
+    folder: Path, capsys: pytest.CaptureFixture[str], first: str, options: list[str]
+) -> None:
+    text = f"""(module
+      (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+      (memory (export "memory") 1)
+      (func $exit_3 (call $exit (i32.const 3)))
+      {first}
+      (func (export "_start") unreachable))"""
+    (folder / "exits.wasm").write_bytes(wat(text))
+    assert main(["run", *options, "exits.wasm"]) == 3
+    assert capsys.readouterr().err == ""
+
+
 def test_the_time_limit_stops_a_program(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--time-limit", "0.05", "--invoke", "spin", "fib.wasm"]) == 134
     assert "execution interrupted" in capsys.readouterr().err
@@ -222,6 +240,18 @@ def test_inspect_shows_imports_and_exports(
         "  global   g (mut i32)",
         "  global   c f32",
     ]
+
+
+def test_names_of_a_module_do_not_reach_the_terminal_as_they_are(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "names.wasm").write_bytes(wat('(module (func (export "a\\n\\1b[2Jb")))'))
+    assert main(["inspect", "names.wasm"]) == 0
+    assert "  function a\\u{a}\\u{1b}[2Jb () -> ()\n" in capsys.readouterr().out
+    assert main(["run", "names.wasm"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "a\\u{a}\\u{1b}[2Jb" in error
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

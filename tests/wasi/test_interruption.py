@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -14,8 +15,10 @@ import pytest
 
 from tests.runtime.engine import Engine, Running, output_of, wait_until
 from tests.wasi.guest import RESULT, Guest, tree
-from wasmedge_runtime import ErrCode
+from tests.wat import wat
+from wasmedge_runtime import ErrCode, Executor, Loader, Store, Validator, WasiImportObject
 from wasmedge_runtime.wasi import abi
+from wasmedge_runtime.wasi.abi import Errno
 
 HOUR_NS = 3_600_000_000_000
 
@@ -82,6 +85,38 @@ def test_waiting_ends(
     guest.do("sched_yield")  # the next call is not hit
     for descriptor in (reader, writer, other_reader, other_writer):
         os.close(descriptor)
+
+
+@pytest.mark.parametrize(("name", "stream"), [("fd_read", 0), ("fd_write", 1)])
+def test_a_module_without_a_memory_does_not_wait(name: str, stream: int) -> None:
+    """Its calls have no memory to find the Store by, which knows about interruptions."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(65536))
+    os.set_blocking(writer, True)
+    empty, other = os.pipe()
+    wasi = WasiImportObject(stdin=empty, stdout=writer)
+    store, executor = Store(), Executor()
+    executor.register_import(store, wasi)
+    module = Loader().load_buffer(
+        wat(
+            f"""(module
+              (import "wasi_snapshot_preview1" "{name}"
+                (func $wait (param i32 i32 i32 i32) (result i32)))
+              (func (export "run") (result i32)
+                (call $wait (i32.const {stream}) (i32.const 0) (i32.const 0) (i32.const 0))))"""
+        )
+    )
+    Validator().validate(module)
+    executor.instantiate(store, module)
+    running = Running(executor.invoke, store, "run")
+    try:
+        assert running.result() == [Errno.FAULT]
+    finally:
+        for descriptor in (reader, other, writer, empty):
+            os.close(descriptor)
 
 
 def test_interruptions_that_come_early_are_not_lost() -> None:

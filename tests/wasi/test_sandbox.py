@@ -272,6 +272,17 @@ def test_walking_leaves_no_descriptor_open(tmp_path: Path) -> None:
     os.close(folder)
 
 
+def test_walking_does_not_take_all_descriptors(tmp_path: Path) -> None:
+    (tmp_path / Path(*"d" * 300)).mkdir(parents=True)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        os.close(sandbox.open_walking(folder, b"d/" * 200, linux.O_PATH, 0))
+        with pytest.raises(OSError, match="too long"):
+            sandbox.open_walking(folder, b"d/" * 300, linux.O_PATH, 0)
+    finally:
+        os.close(folder)
+
+
 class TestReadOnly:
     """A folder that may be looked at only."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import tracemalloc
 from ipaddress import ip_address
 from typing import Any
 
@@ -47,6 +48,14 @@ def send(guest: Guest, fd: int, data: bytes) -> int:
     guest.do("sock_send", fd, guest.iovec(*guest.put(data)), 1, 0, RESULT)
     sent: int = guest.get("<I")
     return sent
+
+
+def fill(guest: Guest, fd: int) -> None:
+    """Send more than the peer takes."""
+    guest.do("fd_fdstat_set_flags", fd, abi.FDFLAGS_NONBLOCK)
+    iovec = guest.iovec(0, 1 << 16)
+    while guest.call("fd_write", fd, iovec, 1, RESULT) is Errno.SUCCESS:
+        pass
 
 
 @pytest.fixture
@@ -148,6 +157,16 @@ def test_listening_where_the_system_chooses_is_refused() -> None:
     assert guest.call("sock_listen", open_socket(guest), 1) is Errno.DESTADDRREQ
 
 
+def test_a_connection_that_failed_is_no_permission_to_listen() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closing:
+        port = closing.getsockname()[1]
+    guest = Guest(allow_sockets=[f"127.0.0.1:{port}"])
+    fd = open_socket(guest)
+    assert guest.call("sock_connect", fd, address(guest), port) is Errno.CONNREFUSED
+    guest.call("sock_connect", fd, address(guest), port)  # makes it a socket without a peer again
+    assert guest.call("sock_listen", fd, 1) is Errno.DESTADDRREQ
+
+
 def test_datagrams() -> None:
     guest = Guest(allow_sockets=["127.0.0.1:*"])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
@@ -222,6 +241,32 @@ def test_options() -> None:
     device = guest.put("lo")
     assert guest.call("sock_setsockopt", fd, 0, 14, *device) is Errno.NOPROTOOPT
     assert guest.call("sock_setsockopt", fd, 6, 1, *guest.put(bytes(4))) is Errno.NOPROTOOPT
+
+
+@pytest.mark.parametrize("accepted", [False, True], ids=["connected", "accepted"])
+def test_a_guest_does_not_make_the_host_wait_when_its_sockets_are_closed(
+    server: socket.socket, accepted: bool
+) -> None:
+    port = server.getsockname()[1]
+    guest = Guest(allow_sockets=["127.0.0.1:*"])
+    fd = open_socket(guest)
+    guest.do("sock_setsockopt", fd, 0, 9, *guest.put(struct.pack("<ii", 1, 3600)))
+    if accepted:
+        guest.do("sock_bind", fd, address(guest), 0)
+        guest.do("sock_listen", fd, 1)
+        guest.do("sock_getlocaladdr", fd, address(guest), RESULT)
+        peer = socket.create_connection(("127.0.0.1", guest.get("<I")))
+        guest.do("sock_accept", fd, 0, RESULT)
+        fd = guest.get("<I")
+    else:
+        guest.do("sock_connect", fd, address(guest), port)
+        peer, _ = server.accept()
+    fill(guest, fd)
+    closing = Running(guest.wasi.init_wasi)
+    closing.thread.join(10)
+    in_time = not closing.thread.is_alive()
+    peer.close()
+    assert in_time
 
 
 def test_a_refused_connection_says_so() -> None:
@@ -306,6 +351,20 @@ def test_addresses_need_no_permission_to_be_read() -> None:
     assert look_up(guest, "192.0.2.7") == [(INET4, 80, bytes([192, 0, 2, 7]))]
 
 
+def test_room_of_gigabytes_for_an_address_costs_the_host_nothing() -> None:
+    guest = Guest()
+    results = guest.put(struct.pack("<I", chain(guest, 1)))[0]
+    where = guest.get("<I", guest.get("<I", results) + ADDR)
+    guest.memory.set_data(struct.pack("<I", 1 << 28), where + 4)
+    arguments = (*guest.put("192.0.2.7"), *guest.put("80"), guest.room(28), results, 1, RESULT)
+    tracemalloc.start()
+    try:
+        assert guest.call("sock_getaddrinfo", *arguments) is Errno.FAULT
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_name_that_nobody_knows_is_an_errno(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*question: Any) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
@@ -347,6 +406,14 @@ def test_names_in_rules() -> None:
     rules.learn("HOST.example", [ip_address("192.0.2.1")])
     assert rules.allows(ip_address("192.0.2.1"), 80)
     assert not rules.allows(ip_address("192.0.2.1"), 81)
+
+
+def test_names_of_one_address_do_not_take_it_from_each_other() -> None:
+    rules = AllowList(["one.example:443", "two.example:80"])
+    rules.learn("one.example", [ip_address("192.0.2.1")])
+    rules.learn("two.example", [ip_address("192.0.2.1")])
+    assert rules.allows(ip_address("192.0.2.1"), 443)
+    assert rules.allows(ip_address("192.0.2.1"), 80)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 
 from tests.runtime.engine import Running, wait_until
 from tests.wasi.guest import RESULT, Guest
-from wasmedge_runtime import DEVNULL
-from wasmedge_runtime.wasi import abi
+from wasmedge_runtime import DEVNULL, Trap
+from wasmedge_runtime.wasi import abi, streams
 from wasmedge_runtime.wasi.abi import Errno, FileType
 
 
@@ -89,6 +90,26 @@ def test_streams_go_one_way() -> None:
     assert guest.call("fd_read", 1, iovec, 1, RESULT) is Errno.BADF
 
 
+def test_a_log_keeps_what_it_has_and_stays_open_for_appending(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"before,")
+    with open(log, "ab") as file:
+        guest = Guest(stdout=file)
+        assert guest.call("fd_fdstat_set_flags", 1, abi.FDFLAGS_APPEND) is Errno.NOTSUP
+        assert guest.call("fd_filestat_set_size", 1, 0) is Errno.NOTCAPABLE
+        guest.call("fd_seek", 1, 0, abi.WHENCE_SET, RESULT)
+        guest.write(1, b"guest")
+    assert log.read_bytes() == b"before,guest"
+
+
+def test_the_times_of_an_input_are_not_the_guests_to_change(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"x")
+    modified = (tmp_path / "in").stat().st_mtime_ns
+    guest = Guest(stdin=tmp_path / "in")
+    assert guest.call("fd_filestat_set_times", 0, 0, 0, abi.FST_MTIM) is Errno.NOTCAPABLE
+    assert (tmp_path / "in").stat().st_mtime_ns == modified
+
+
 def test_inherited_streams_are_those_of_the_process() -> None:
     script = """
         from tests.wasi.guest import Guest
@@ -156,6 +177,27 @@ def test_a_guest_that_does_not_want_to_wait_gets_again() -> None:
     os.close(reader)
 
 
+def test_a_guest_that_does_not_want_to_wait_writes_what_there_is_room_for() -> None:
+    reader, writer = os.pipe()
+    guest = Guest(stdout=writer)
+    guest.do("fd_fdstat_set_flags", 1, abi.FDFLAGS_NONBLOCK)
+    iovec, written = guest.iovec(0, 4 * 65536), 0
+
+    def fill() -> Errno:
+        nonlocal written
+        while not (errno := guest.call("fd_write", 1, iovec, 1, RESULT)):
+            written += guest.get("<I")
+        return errno
+
+    filling = Running(fill)
+    try:
+        assert filling.result() is Errno.AGAIN
+        assert len(os.read(reader, 4 * 65536)) == written
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 def test_terminals_and_others_are_told_apart() -> None:
     main, terminal = os.openpty()
     guest = Guest(stdin=terminal, stdout=DEVNULL)
@@ -169,6 +211,34 @@ def test_terminals_and_others_are_told_apart() -> None:
     assert rights & abi.FD_SEEK
     os.close(main)
     os.close(terminal)
+
+
+def test_pieces_that_overlap_are_no_endless_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_MOST_WRITTEN", 3 << 16)
+    out = io.BytesIO()
+    guest = Guest(stdout=out)
+    pieces = guest.put(struct.pack("<II", 0, 1 << 16) * 1024)[0]
+    guest.do("fd_write", 1, pieces, 1024, RESULT)
+    assert guest.get("<I") == len(out.getvalue()) == 3 << 16
+
+
+def test_a_long_write_to_a_file_object_is_interrupted() -> None:
+    sizes: list[int] = []
+    interrupters: list[Running] = []
+
+    class Slow:
+        def write(self, data: bytes) -> None:
+            sizes.append(len(data))
+            if not interrupters:
+                interrupters.append(Running(guest.store.interrupt))
+                wait_until(lambda: guest.store.core.interrupted)
+
+    guest = Guest(stdout=Slow())
+    pieces = guest.put(struct.pack("<II", 0, 1 << 16) * 1024)[0]
+    with pytest.raises(Trap):
+        guest.call("fd_write", 1, pieces, 1024, RESULT)
+    assert sizes == [1 << 16]
+    assert interrupters[0].result() is True
 
 
 def test_an_error_of_a_file_object_is_that_of_the_call() -> None:

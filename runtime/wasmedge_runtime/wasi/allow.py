@@ -70,9 +70,10 @@ class AllowList:
         """Note what a name stands for."""
         name = name.lower()
         ports = [rule.ports for rule in self._rules if rule.name == name]
-        for address in addresses:
-            if ports:
-                self._known[_plain(address)] = ports
+        for address in addresses if ports else ():
+            # Others may have the same one: several names of one server.
+            known = self._known.setdefault(_plain(address), [])
+            known += [one for one in ports if one not in known]
 
 
 def _plain(address: Address) -> Address:

@@ -31,6 +31,7 @@ class Descriptor:
         flags: fdflags.
         readonly: nothing may be changed through it: a directory whose content is not the guest's.
         name: under which a preopened directory is known to the guest.
+        shared: others have the same open file, so that its flags are not the guest's to change.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Descriptor:
         flags: int = 0,
         readonly: bool = False,
         name: bytes | None = None,
+        shared: bool = False,
     ) -> None:
         self.fd = fd
         self.flags = flags
         self.readonly = readonly
         self.name = name
+        self.shared = shared
         self.filetype = filetype_of_mode(os.fstat(fd).st_mode)
         self.waits = self.filetype not in (FileType.REGULAR_FILE, FileType.DIRECTORY)
         """Whether it has to be ready before it is read or written. Streams can block for the
@@ -86,6 +89,8 @@ class Descriptor:
 
     def read(self, wasi: Wasi, pieces: Sequence[memoryview]) -> int:
         """Fill memory with what comes next; the number of bytes, 0 at the end."""
+        if not pieces:
+            return 0  # what nobody can interrupt must not wait: the module may have no memory
         if self.waits and not self.ready(POLLIN):
             self.wait(wasi, POLLIN)
         while True:
@@ -100,8 +105,12 @@ class Descriptor:
         A pipe that is ready for some bytes blocks until it has taken all of them; the signals of
         an interruption end that early.
         """
+        if not pieces:
+            return 0
         if self.waits and not self.ready(POLLOUT):
             self.wait(wasi, POLLOUT)
+        if self.shared and self.waits and self.flags & abi.FDFLAGS_NONBLOCK:
+            pieces = _first(pieces, select.PIPE_BUF)  # as much as never blocks when it is ready
         while True:
             try:
                 return os.writev(self.fd, pieces)
@@ -121,6 +130,17 @@ class Descriptor:
         if self.flags & abi.FDFLAGS_NONBLOCK:
             raise WasiError(Errno.AGAIN)
         wasi.wait({self.fd: events})
+
+
+def _first(pieces: Sequence[memoryview], most: int) -> list[memoryview]:
+    """The first bytes of pieces."""
+    first = []
+    for piece in pieces:
+        first.append(piece[:most])
+        most -= len(first[-1])
+        if not most:
+            break
+    return first
 
 
 def _most_descriptors() -> int:

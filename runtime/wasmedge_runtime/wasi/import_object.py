@@ -110,6 +110,13 @@ class WasiImportObject(ImportObject):
     def begin(self) -> None:
         """Forget the exit code of an earlier run: `_start` is about to be called."""
         self._wasi.exit_code = 0
+        self._wasi.exited = False
+
+    @property
+    def exited(self) -> bool:
+        """Whether the program has ended itself, since `init_wasi` or `begin`: nothing of it is to
+        be called any more."""
+        return self._wasi.exited
 
     def _release(self) -> None:
         self._wasi.table = DescriptorTable()

@@ -39,8 +39,8 @@ def fd_fdstat_set_flags(wasi: Wasi, memory: memoryview, fd: int, flags: int) -> 
     if changed & ~_CHANGEABLE:
         raise WasiError(Errno.INVAL)  # synchronisation is chosen when a file is opened
     if changed & abi.FDFLAGS_APPEND:
-        if descriptor.waits:
-            raise WasiError(Errno.NOTSUP)  # the flag would be set for others too
+        if descriptor.shared:
+            raise WasiError(Errno.NOTSUP)  # the flag would change for others too
         status = fcntl.fcntl(descriptor.fd, fcntl.F_GETFL)
         fcntl.fcntl(descriptor.fd, fcntl.F_SETFL, status ^ os.O_APPEND)
     descriptor.flags = flags

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import Terminate
 from .abi import U32, Errno, WasiError
@@ -45,7 +45,12 @@ def _put_sizes(memory: memoryview, texts: Sequence[bytes], count: int, size: int
 
 
 def proc_exit(wasi: Wasi, memory: memoryview, code: int) -> None:
+    _exit(wasi, code)
+
+
+def _exit(wasi: Wasi, code: int) -> NoReturn:
     wasi.exit_code = code
+    wasi.exited = True
     raise Terminate
 
 
@@ -63,8 +68,7 @@ def proc_raise(wasi: Wasi, memory: memoryview, signal: int) -> None:
     if signal in _JOB_CONTROL:
         raise WasiError(Errno.NOTSUP)
     if signal not in _IGNORED:
-        wasi.exit_code = 128 + signal + (signal >= _CHLD)  # Linux has one more in front of CHLD
-        raise Terminate
+        _exit(wasi, 128 + signal + (signal >= _CHLD))  # Linux has one more in front of CHLD
 
 
 def sched_yield(wasi: Wasi, memory: memoryview) -> None:

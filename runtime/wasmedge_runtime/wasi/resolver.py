@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .state import Wasi
 
 _LONGEST = 1024  # bytes of a name; those of the network have 253
+_MOST_FILLED = 128  # bytes of the room for an address, which may have gigabytes
 
 # flags, family, type, protocol, length of the address, address, canonical name and its length,
 # next: results come in a chain that the program has made.
@@ -138,7 +139,8 @@ def _put(
     if room < len(data):
         return False
     number = next(number for number, value in FAMILIES.items() if value == family)
-    window(memory, data_at, room)[:] = data.ljust(room, b"\0")
+    content = data.ljust(min(room, _MOST_FILLED), b"\0")
+    window(memory, data_at, room)[: len(content)] = content
     _SOCKADDR.pack_into(memory, where, number, room, data_at)
     canonical = name.encode()[:name_room]
     window(memory, name_at, len(canonical))[:] = canonical

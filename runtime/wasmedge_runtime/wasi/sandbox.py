@@ -20,6 +20,7 @@ from .linux import O_PATH, openat2
 __all__ = ["open_beneath", "open_parent", "open_walking"]
 
 _MOST_LINKS = 40  # as in the kernel (path_resolution(7))
+_MOST_FOLDERS = 256  # that a walk holds open: the path of a guest can have thousands
 _ATTEMPTS = 100
 
 Opener = Callable[[int, bytes, int, int], int]
@@ -115,6 +116,8 @@ class _Walk:
                 raise WasiError(Errno.PERM)
             os.close(self._above.pop())
             return
+        if len(self._above) > _MOST_FOLDERS:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         there = os.open(name, O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._above[-1])
         kind = os.fstat(there).st_mode
         if stat.S_ISDIR(kind):

@@ -43,6 +43,13 @@ class _Wire(socket.socket):
     it, not this program."""
 
     def __del__(self) -> None:
+        if self.fileno() >= 0:
+            # Whoever closes it may be the host, which does not wait; the system still sends. An
+            # accepted socket has the option from the listening one. With zero seconds, closing
+            # resets, at once.
+            linger = self.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size)
+            if _LINGER.unpack(linger)[1]:
+                self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(_LINGER.size))
         self.close()
 
 
@@ -56,11 +63,14 @@ class Socket(Descriptor):
         self.flags = flags
         self.readonly = False
         self.name = None
+        self.shared = False
         self.waits = False
         stream = wire.type == socket.SOCK_STREAM
         self.filetype = FileType.SOCKET_STREAM if stream else FileType.SOCKET_DGRAM
         self.rights = abi.SOCKET_RIGHTS
         self.inheriting = 0
+        self.bound = False
+        """Whether the guest has bound it, to an address that it may listen at."""
         self.timeouts_ns: dict[int, int] = {}
         """How long reading (POLLIN) and writing (POLLOUT) wait, where the guest has set it."""
 
@@ -166,14 +176,17 @@ def sock_open(wasi: Wasi, memory: memoryview, family: int, kind: int, result: in
 
 
 def sock_bind(wasi: Wasi, memory: memoryview, fd: int, address: int, port: int) -> None:
-    bound = _socket(wasi, fd)
-    bound.wire.bind(_require_allowed(wasi, "listen at", _read_address(memory, address), port))
+    binding = _socket(wasi, fd)
+    binding.wire.bind(_require_allowed(wasi, "listen at", _read_address(memory, address), port))
+    binding.bound = True
 
 
 def sock_listen(wasi: Wasi, memory: memoryview, fd: int, backlog: int) -> None:
     listening = _socket(wasi, fd)
-    if not listening.wire.getsockname()[1]:
-        raise WasiError(Errno.DESTADDRREQ)  # the system would choose an address by itself
+    if not listening.bound:
+        # The system would choose an address by itself, also where the name of a socket has a port:
+        # that of a connection that was lost.
+        raise WasiError(Errno.DESTADDRREQ)
     listening.wire.listen(min(backlog, _MOST_WAITING))
 
 

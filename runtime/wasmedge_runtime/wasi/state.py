@@ -46,6 +46,7 @@ class Wasi:
         self.table = table
         self.sockets = sockets
         self.exit_code = 0
+        self.exited = False
 
     @property
     def interrupted(self) -> bool:

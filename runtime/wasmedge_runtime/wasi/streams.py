@@ -21,8 +21,14 @@ Stream: TypeAlias = "int | bytes | bytearray | memoryview | str | os.PathLike[st
 """None (the stream of this process), a path, a file object, a descriptor, content, or DEVNULL."""
 
 _PORTION = 1 << 20
+_MOST_WRITTEN = 0x7FFFF000  # bytes in one call, as of write(2): pieces may overlap, and be terabytes
 
 _OBJECT_RIGHTS = abi.FD_READ | abi.FD_WRITE | abi.POLL_FD_READWRITE | abi.FD_FILESTAT_GET
+
+
+# A stream is read or appended to: what a log had before, and when somebody else's file was changed,
+# is not the guest's, also where the system would allow it.
+_NO_STREAM_RIGHTS = abi.FD_ALLOCATE | abi.FD_FILESTAT_SET_SIZE | abi.FD_FILESTAT_SET_TIMES
 
 
 class _ObjectStream(Descriptor):
@@ -33,6 +39,7 @@ class _ObjectStream(Descriptor):
         self.flags = 0
         self.readonly = False
         self.name = None
+        self.shared = True
         self.filetype = FileType.UNKNOWN
         self.waits = False
         self.rights = rights & _OBJECT_RIGHTS
@@ -58,8 +65,9 @@ class _ObjectStream(Descriptor):
                 data = piece[start : start + _PORTION].tobytes()
                 taken = self._file.write(data)
                 total += len(data) if taken is None else taken
-                if taken is not None and taken < len(data):
+                if (taken is not None and taken < len(data)) or total >= _MOST_WRITTEN:
                     return total
+                wasi.check_interrupted()
         return total
 
 
@@ -72,10 +80,10 @@ def open_stream(number: int, stream: Stream) -> Descriptor | None:
         TypeError: it is none of the things that a stream can be.
         OSError: the file cannot be opened.
     """
-    rights = abi.ALL_RIGHTS & ~(abi.FD_WRITE if number == 0 else abi.FD_READ)
+    rights = abi.ALL_RIGHTS & ~(abi.FD_WRITE if number == 0 else abi.FD_READ) & ~_NO_STREAM_RIGHTS
     if stream is None:
         try:
-            return Descriptor(os.dup(number), rights)
+            return Descriptor(os.dup(number), rights, shared=True)
         except OSError:
             return None
     if isinstance(stream, (bytes, bytearray, memoryview)):
@@ -87,11 +95,11 @@ def open_stream(number: int, stream: Stream) -> Descriptor | None:
         return _ObjectStream(io.BytesIO(stream), rights)
     if isinstance(stream, int):
         if stream == DEVNULL:
-            return Descriptor(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), rights)
-        return Descriptor(os.dup(stream), rights)
+            return Descriptor(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), rights, shared=True)
+        return Descriptor(os.dup(stream), rights, shared=True)
     if isinstance(stream, (str, os.PathLike)):
         flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC if number else os.O_RDONLY
-        return Descriptor(os.open(stream, flags | os.O_CLOEXEC, 0o666), rights)
+        return Descriptor(os.open(stream, flags | os.O_CLOEXEC, 0o666), rights, shared=True)
     return _open_file(number, stream, rights)
 
 
@@ -112,4 +120,4 @@ def _open_file(number: int, file: Any, rights: int) -> Descriptor:
         return _ObjectStream(file, rights)
     if number:
         file.flush()  # what was written before comes before
-    return Descriptor(os.dup(fd), rights)
+    return Descriptor(os.dup(fd), rights, shared=True)
