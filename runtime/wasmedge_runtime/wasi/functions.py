@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -119,31 +120,38 @@ def _failed(error: Exception) -> int:
 
 
 def make_body(row: Row) -> Callable[..., int | None]:
-    """The body of a row's host function, made for its parameters: `body(wasi, memory, ...)`."""
-    names = [f"a{i}" for i in range(len(row.parameters))]
-    values = [
-        f"{name}{_AS_UNSIGNED[kind]}" for name, kind in zip(names, row.parameters, strict=True)
-    ]
+    """The body of a row's host function: `body(wasi, memory, ...)`."""
+    body: Callable[..., int | None] = _body_factory(row.parameters)(row.handler)
+    body.__name__ = row.name
+    return body
+
+
+@functools.cache
+def _body_factory(parameters: str) -> Callable[..., Any]:
+    """What makes a body for a handler: compiled once for all functions with these parameters."""
+    names = [f"a{i}" for i in range(len(parameters))]
+    values = [f"{name}{_AS_UNSIGNED[kind]}" for name, kind in zip(names, parameters, strict=True)]
     source = (
-        f"def {row.name}({', '.join(['wasi', 'memory', *names])}):\n"
-        "    try:\n"
-        "        if memory is None:\n"
-        "            view = no_memory\n"
-        "        else:\n"
-        "            view = memory._content()\n"
-        "            wasi.core = memory._core\n"
-        f"        handler({', '.join(['wasi', 'view', *values])})\n"
-        "    except (WasiError, OSError, OverflowError, StructError) as error:\n"
-        "        return int(failed(error))\n"
-        "    return 0\n"
+        "def make(handler):\n"
+        f"    def body({', '.join(['wasi', 'memory', *names])}):\n"
+        "        try:\n"
+        "            if memory is None:\n"
+        "                view = no_memory\n"
+        "            else:\n"
+        "                view = memory._content()\n"
+        "                wasi.core = memory._core\n"
+        f"            handler({', '.join(['wasi', 'view', *values])})\n"
+        "        except (WasiError, OSError, OverflowError, StructError) as error:\n"
+        "            return int(failed(error))\n"
+        "        return 0\n"
+        "    return body\n"
     )
     namespace: dict[str, Any] = {
-        "handler": row.handler,
         "no_memory": _NO_MEMORY,
         "failed": _failed,
         "WasiError": WasiError,
         "StructError": struct.error,
     }
     exec(compile(source, "<wasi function>", "exec"), namespace)  # our own text
-    body: Callable[..., int | None] = namespace[row.name]
-    return body
+    make: Callable[..., Any] = namespace["make"]
+    return make

@@ -21,7 +21,8 @@ Stream: TypeAlias = "int | bytes | bytearray | memoryview | str | os.PathLike[st
 """None (the stream of this process), a path, a file object, a descriptor, content, or DEVNULL."""
 
 _PORTION = 1 << 20
-_MOST_WRITTEN = 0x7FFFF000  # bytes in one call, as of write(2): pieces may overlap, and be terabytes
+_MOST_WRITTEN = 0x7FFFF000
+"""Bytes in one call, as of write(2): pieces may overlap, and be terabytes together."""
 
 _OBJECT_RIGHTS = abi.FD_READ | abi.FD_WRITE | abi.POLL_FD_READWRITE | abi.FD_FILESTAT_GET
 
