@@ -126,6 +126,18 @@ def test_all_of_it_is_waited_for(server: socket.socket) -> None:
     peer.close()
 
 
+def test_what_has_come_is_not_lost_when_waiting_for_all_ends(server: socket.socket) -> None:
+    port = server.getsockname()[1]
+    guest = Guest(allow_sockets=[f"127.0.0.1:{port}"])
+    fd = open_socket(guest)
+    guest.do("sock_connect", fd, address(guest), port)
+    peer, _ = server.accept()
+    with peer:
+        peer.sendall(b"some")
+        guest.do("sock_setsockopt", fd, 0, 11, *guest.put(struct.pack("<qq", 0, 1000)))
+        assert received(guest, fd, 64, abi.RIFLAGS_RECV_WAITALL) == (b"some", 0)
+
+
 @pytest.mark.parametrize("accept", ["sock_accept", "sock_accept_2"])
 def test_a_server_accepts_a_client(accept: str) -> None:
     guest = Guest(allow_sockets=["127.0.0.1:*"])

@@ -306,7 +306,10 @@ def _receive(
         # The system waits for all only where it may block.
         wanted = sum(map(len, pieces))
         while 0 < total < wanted and not host_flags:
-            more, result, _ = receiving.receive(wasi, _behind(pieces, total), host_flags)
+            try:
+                more, result, _ = receiving.receive(wasi, _behind(pieces, total), host_flags)
+            except (WasiError, OSError):
+                break  # what has come already would be lost; the next call meets the error again
             if not more:
                 break
             total += more
