@@ -165,10 +165,11 @@ class VM(Closable):
 
     def _run(self, ast: AST, function: str, args: tuple[Any, ...]) -> list[Any]:
         self._validator.validate(ast)
+        self._begin(function)
         self._executor.instantiate(self._store, ast)
         self._instantiated_is_stale()
-        if self._hosts:
-            self._begin(function)
+        if function == "_start" and any(host.exited for host in self._hosts.values()):
+            return []  # in the start function
         return self._executor.invoke(self._store, function, *args)
 
     # Step by step.
@@ -241,8 +242,7 @@ class VM(Closable):
             HostFunctionError: a host function raised.
         """
         self._needs(VMState.INSTANTIATED, "execute")
-        if self._hosts:
-            self._begin(function)
+        self._begin(function)
         return self._executor.invoke(self._store, function, *args)
 
     def execute_registered(self, module: str, function: str, *args: Any) -> list[Any]:

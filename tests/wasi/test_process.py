@@ -60,6 +60,18 @@ def test_beginning_anew_forgets_the_exit_code(vm: VM) -> None:
     assert exit_code(vm) == 0
 
 
+def test_an_exit_in_the_start_function_is_the_end_of_the_program() -> None:
+    vm = VM(Configure(HostRegistration.WASI))
+    text = """(module
+      (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+      (memory (export "memory") 1)
+      (func $exit_3 (call $exit (i32.const 3)))
+      (start $exit_3)
+      (func (export "_start") unreachable))"""
+    assert vm.run_wasm_buffer(wat(text), "_start") == []
+    assert exit_code(vm) == 3
+
+
 def test_a_trap_is_no_exit(vm: VM) -> None:
     with pytest.raises(Trap):
         vm.execute("trap")
