@@ -28,6 +28,7 @@ from wasmedge_runtime import (
 )
 from wasmedge_runtime.native import stubs
 from wasmedge_runtime.native.libc import page_ceil
+from wasmedge_runtime.native.support_ir import STUB_BYTES
 from wasmedge_runtime.tiers import module as tiers
 from wasmedge_runtime.tiers.unit import UnitCode, compile_unit
 from wasmedge_runtime.values import V128
@@ -382,13 +383,12 @@ def test_a_signal_handler_may_fill_stubs_while_stubs_are_filled(
     stubs.stub_addresses(1)
     made = stubs._stubs
     assert made is not None
-    count = made._filled // stubs.STUB_BYTES
-    flush = stubs.flush_instruction_cache
+    count = made._filled // STUB_BYTES
 
     def interrupted(start: int, size: int) -> None:
-        monkeypatch.setattr(stubs, "flush_instruction_cache", flush)
+        monkeypatch.undo()
         stubs.stub_addresses(count + 3000)
 
     monkeypatch.setattr(stubs, "flush_instruction_cache", interrupted)
     stubs.stub_addresses(count + 1000)
-    assert made._filled == page_ceil((count + 3000) * stubs.STUB_BYTES)
+    assert made._filled == page_ceil((count + 3000) * STUB_BYTES)
