@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.runtime.engine import I32, Engine, Running
+from tests.runtime.engine import I32, Engine, Running, output_of
 from tests.runtime.test_stack import stack_size
 from wasmedge_runtime import (
     CompilationMode,
@@ -26,6 +26,9 @@ from wasmedge_runtime import (
     Trap,
     WasmEdgeError,
 )
+from wasmedge_runtime.native import stubs
+from wasmedge_runtime.native.libc import page_ceil
+from wasmedge_runtime.native.support_ir import STUB_BYTES
 from wasmedge_runtime.tiers import module as tiers
 from wasmedge_runtime.tiers.unit import UnitCode, compile_unit
 from wasmedge_runtime.values import V128
@@ -351,3 +354,41 @@ def test_a_module_that_was_closed_after_its_instance_was_made() -> None:
     module.close()
     del module
     assert store.call("f") == [1]
+
+
+STUBS_DURING_STUBS = """
+from tests.runtime.engine import Engine
+from wasmedge_runtime.native import stubs
+make, inner, outer = stubs._Stubs.__init__, Engine(), Engine()
+module = outer.load('(module (func $f) (func (export "f") (result i32) (i32.const 1)))')
+
+def interrupted(self):
+    stubs._Stubs.__init__ = make
+    make(self)
+    inner.instantiate('(module (func $f) (func (export "f") (result i32) (i32.const 2)))')
+
+stubs._Stubs.__init__ = interrupted
+outer.executor.instantiate(outer.store, module)
+print(outer.call("f"), inner.call("f"))
+"""
+
+
+def test_a_signal_handler_may_come_while_the_first_stubs_are_made() -> None:
+    assert output_of(STUBS_DURING_STUBS) == "[1] [2]"
+
+
+def test_a_signal_handler_may_fill_stubs_while_stubs_are_filled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stubs.stub_addresses(1)
+    made = stubs._stubs
+    assert made is not None
+    count = made._filled // STUB_BYTES
+
+    def interrupted(start: int, size: int) -> None:
+        monkeypatch.undo()
+        stubs.stub_addresses(count + 3000)
+
+    monkeypatch.setattr(stubs, "flush_instruction_cache", interrupted)
+    stubs.stub_addresses(count + 1000)
+    assert made._filled == page_ceil((count + 3000) * STUB_BYTES)

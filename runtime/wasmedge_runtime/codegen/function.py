@@ -48,17 +48,15 @@ large functions (40 s were seen for one of 60 KB, made for the purpose); the lar
 programs, interpreters' main loops, stay below."""
 _INLINED_LINES: Final = 10  # what a call of a function of the lowering amounts to
 
-_LARGE_FRAME: Final = 4096
-"""A leaf whose frame takes less than this needs no stack check: the headroom covers it."""
-_LINE_BYTES: Final = 16
-"""What a line of IR can add to a frame: without optimisation, LLVM gives each value that is used in
+_LARGE_FRAME: Final = 1 << 14
+"""A leaf whose frame takes less than this needs no stack check: the headroom covers it, which has
+four times as much. A larger frame can end just above the end of the stack, where the call that
+traps would fault in its turn: its function looks whether there is something below."""
+_VALUE_BYTES: Final = 16
+"""What a value can add to a frame: without optimisation, LLVM gives each one that is used in
 another basic block a place of its own."""
-_DEEP_FRAME: Final = 1 << 15
-"""A frame that may take more than this can end just above the end of the stack, where the call that
-traps would fault in its turn: half of the smallest headroom."""
 _EDGE_BYTES: Final = 4096
-"""What such a function makes sure of below its frame: no more than a guard page, or the access
-could reach beyond that."""
+"""How far below a large frame to look: no more than a guard page, or it could be beyond that."""
 
 
 class Frame:
@@ -490,7 +488,8 @@ class FunctionTranslator:
         count = len(self.local_types)
         lines += self.out[:count]
         body = "\n".join(self.out[count:])
-        frame = _LINE_BYTES * (body.count("\n") + size - len(self.out) + len(self.prologue))
+        values = body.count(" = ") + _INLINED_LINES * self.inlined + len(self.prologue)
+        frame = _VALUE_BYTES * values
         frame += sum(16 if ir_type == "<2 x i64>" else 8 for ir_type in self.local_types)
         variant = self.unit.variant
         if variant.counting:
@@ -512,7 +511,7 @@ class FunctionTranslator:
         lines += self.prologue
         if checks_stack:
             lines.append("%stack = call i64 @llvm.read_register.i64(metadata !1)")
-        if frame > _DEEP_FRAME:
+        if frame > _LARGE_FRAME:
             lines += [
                 f"%stack.edge = sub i64 %stack, {_EDGE_BYTES}",
                 "%stack.edge.p = inttoptr i64 %stack.edge to ptr",

@@ -36,10 +36,11 @@ class _Stubs:
             # adr x16, .; ldr x17, .+12; br x17
             stub = bytes.fromhex("10000010 71000058 20021fd6 00000000") + target
         self._stub = stub.ljust(STUB_BYTES, b"\xcc")
-        ctypes.c_uint64.from_address(code.address("stubs_start")).value = self.start
 
     def fill(self, count: int) -> None:
-        size = libc.page_ceil(count * STUB_BYTES) - self._filled
+        ctypes.c_uint64.from_address(support().code.address("stubs_start")).value = self.start
+        end = libc.page_ceil(count * STUB_BYTES)
+        size = end - self._filled
         if size <= 0:
             return
         at = self.start + self._filled
@@ -47,7 +48,7 @@ class _Stubs:
         ctypes.memmove(at, self._stub * (size // STUB_BYTES), size)
         libc.protect(at, size, libc.PROT_READ | libc.PROT_EXEC)
         flush_instruction_cache(at, size)
-        self._filled += size
+        self._filled = max(self._filled, end)  # a signal handler may have filled more meanwhile
 
 
 _stubs: _Stubs | None = None
@@ -58,7 +59,9 @@ def stub_addresses(count: int) -> array.array[int]:
     global _stubs
     with _lock:
         if _stubs is None:
-            _stubs = _Stubs()
+            made = _Stubs()
+            if _stubs is None:  # no signal handler has been here meanwhile
+                _stubs = made
         _stubs.fill(count)
         start = _stubs.start
     return array.array("Q", range(start, start + count * STUB_BYTES, STUB_BYTES))
