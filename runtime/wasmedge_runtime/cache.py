@@ -60,7 +60,7 @@ def folder() -> Path | None:
     """Where entries lie, or None when the cache is off."""
     configured = os.environ.get("WASMEDGE_CACHE_DIR")
     if configured is not None:
-        return Path(configured) if configured else None
+        return Path(configured).absolute() if configured else None
     return Path(platformdirs.user_cache_dir("wasmedge-async", appauthor=False))
 
 
@@ -144,7 +144,7 @@ class Journal:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._data = _read(name) or b""
+        self._data = bytearray(_read(name) or b"")
         self._places: dict[int, int] = {}
         self._scanned = 0
         self._scan()
@@ -162,7 +162,7 @@ class Journal:
     def _content(self, at: int) -> bytes:
         _, _, length, _ = _PIECE_HEAD.unpack_from(self._data, at)
         start = at + _PIECE_HEAD.size
-        return self._data[start : start + length]
+        return bytes(self._data[start : start + length])
 
     def _is_sound(self, at: int) -> bool:
         _, number, _, digest = _PIECE_HEAD.unpack_from(self._data, at)

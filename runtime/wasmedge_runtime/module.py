@@ -152,8 +152,6 @@ class AST(Closable):
         self.validated = False
         self.select_types: list[dict[int, int]] = []
         """Per body: the offset of each reachable `select` without a type, to its operands' type."""
-        self.max_operands: list[int] = []
-        """Per body: the greatest height of the operand stack."""
         self.declared_functions: set[int] = set()
         """Functions that can be referenced (`refs` of the specification, 3.4.10)."""
 

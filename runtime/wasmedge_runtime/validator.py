@@ -53,9 +53,7 @@ class Validator(Closable):
         ModuleValidator(ast, proposals).validate()
         if not remembered.recall(ast, proposals):
             bodies = FunctionValidator(ast, Context(ast, proposals))
-            results = [bodies.validate(index) for index in range(len(ast.bodies))]
-            ast.select_types = [select_types for select_types, _ in results]
-            ast.max_operands = [height for _, height in results]
+            ast.select_types = [bodies.validate(index) for index in range(len(ast.bodies))]
             remembered.keep(ast, proposals)
         ast.validated = True
         log_stage(f"validated {len(ast.bodies)} functions", started)

@@ -206,6 +206,10 @@ def test_entries_with_a_right_digest_and_wrong_content_are_compiled_again(folder
     for content in (b"", b"\xc1", b"\x92\xa3abc\x90", b"\x93\x01\x02\x03", b"not an object"):
         cache.store(module, content)
         assert output_of(RUN.format(before="")) == "[42] True"
+    for name in contents:
+        cache.store(name, b"not an object")
+        assert output_of(RUN.format(before="")) == "[42] True"
+    assert output_of(RUN.format(before="")) == "[42] False"
 
 
 def test_what_changes_code_changes_the_entry(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -27,6 +28,7 @@ from wasmedge_runtime import (
     WasmEdgeError,
 )
 from wasmedge_runtime.native import stubs
+from wasmedge_runtime.native.layout import FunctionRecord
 from wasmedge_runtime.native.libc import page_ceil
 from wasmedge_runtime.native.support_ir import STUB_BYTES
 from wasmedge_runtime.tiers import module as tiers
@@ -39,7 +41,8 @@ TWO = """(module (func (export "f") (result i32) (i32.const 1))
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that these tests call is in the cache."""
+    """Nothing that these tests call is in the cache, nor left over from other tests."""
+    gc.collect()
     monkeypatch.setenv("WASMEDGE_CACHE_DIR", str(tmp_path / "cache"))
 
 
@@ -338,13 +341,13 @@ def test_a_failed_compilation_on_a_fresh_stack_ends_the_call(
         raise MemoryError("no room")
 
     store = engine()
-    store.instantiate(TWO)
+    store.instantiate('(module (func (export "f") (result i32) (i32.const 2048)))')
     before_compiling.append(fail)
     with stack_size(256 << 10):
         running = Running(store.call, "f")
     with pytest.raises(MemoryError, match="no room"):
         running.result()
-    assert store.call("f") == [1]
+    assert store.call("f") == [2048]
 
 
 def test_a_module_that_was_closed_after_its_instance_was_made() -> None:
@@ -392,3 +395,26 @@ def test_a_signal_handler_may_fill_stubs_while_stubs_are_filled(
     monkeypatch.setattr(stubs, "flush_instruction_cache", interrupted)
     stubs.stub_addresses(count + 1000)
     assert made._filled == page_ceil((count + 3000) * STUB_BYTES)
+
+
+def test_no_thread_waits_for_the_lock_that_its_own_starter_holds() -> None:
+    store = engine()
+    instance = store.instantiate('(module (func (export "f") (result i32) (i32.const 17)))')
+    code = instance.loaded
+    code.provider = threading.get_ident()  # as in a signal handler, while this thread compiles
+    with pytest.raises(WasmEdgeError, match="no room to compile"):
+        tiers._on_a_fresh_stack(code, 0)
+
+
+def test_a_record_that_missed_a_swap_is_mended_by_the_first_call_through_it() -> None:
+    store = engine()
+    instance = store.instantiate(
+        """(module (type $t (func (result i32))) (table funcref (elem $g))
+          (func $g (result i32) (i32.const 18))
+          (func (export "f") (result i32) (call_indirect (type $t) (i32.const 0))))"""
+    )
+    assert store.call("f") == [18]
+    record = FunctionRecord.from_address(instance.record_address(0))
+    code, record.code = record.code, instance.loaded._stubs[0]
+    assert store.call("f") == [18]
+    assert record.code == code

@@ -275,26 +275,6 @@ def test_each_select_is_reported_with_its_type() -> None:
     assert all(data[offset] == 0x1B for offset in ast.select_types[1])
 
 
-@pytest.mark.parametrize(
-    ("instructions", "height"),
-    [
-        ("nop", 0),
-        ("(drop (i32.const 1))", 1),
-        ("(drop (i32.add (i32.const 1) (i32.add (i32.const 1) (i32.const 2))))", 3),
-        ("(block (block (i32.store (i32.const 1) (i32.const 2))))", 2),
-        (
-            "i32.const 1 (block (result i32) (i32.add (i32.const 1) (i32.const 2))) i32.add drop",
-            3,
-        ),
-        ("i32.const 1 i32.const 2 (block (type $two) i32.const 1 i32.const 2) return", 4),
-        ("(local.set 0 (local.get 0)) (global.set 1 (local.get 1))", 1),
-        ("i32.const 1 i32.const 2 (if (i32.const 3) (then (return))) drop drop", 3),
-    ],
-)
-def test_the_greatest_height_of_the_stack_is_reported(instructions: str, height: int) -> None:
-    assert validated(body(instructions)).max_operands[1] == height
-
-
 def test_functions_that_can_be_referenced_are_reported() -> None:
     ast = validated(
         """(module (table 1 funcref)

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import bisect
 import ctypes
+import logging
 import platform
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from .. import cache
 from . import elf, libc
+
+_log = logging.getLogger("wasmedge")
 
 _IS_X86 = platform.machine() in ("x86_64", "AMD64")
 
@@ -276,6 +280,22 @@ class LoadedCode:
         blocks, self._blocks = self._blocks, []
         if blocks:
             self._region.free(blocks)
+
+
+def load_or_make(
+    name: str, make: Callable[[], bytes], trusted_externals: tuple[str, ...] = ()
+) -> LoadedCode:
+    """Code that is never given back: from the cache, or made now if what is there does not link."""
+    region = CodeRegion.get()
+    data = cache.load(name)
+    if data is not None:
+        try:
+            return region.load(data, trusted_externals=trusted_externals).keep()
+        except elf.ObjectError as error:
+            _log.warning("cache entry %s is not usable: %s", name, error)
+    data = make()
+    cache.store(name, data)
+    return region.load(data, trusted_externals=trusted_externals).keep()
 
 
 def flush_instruction_cache(start: int, size: int) -> None:

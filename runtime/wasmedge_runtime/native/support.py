@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from .. import cache
 from . import libc
-from .code import CodeRegion, LoadedCode
+from .code import CodeRegion, LoadedCode, load_or_make
 from .layout import ThreadRecord
 from .support_ir import EXTERNALS, support_module
 
@@ -71,14 +71,8 @@ class Support:
 
     def __init__(self) -> None:
         name = cache.key("support", cache.machine())
-        data = cache.load(name)
-        if data is None:
-            from ..codegen.llvm import compile_object
-
-            data = compile_object(support_module(), 2)
-            cache.store(name, data)
+        self.code: LoadedCode = load_or_make(name, _object, EXTERNALS)
         region = CodeRegion.get()
-        self.code: LoadedCode = region.load(data, trusted_externals=EXTERNALS).keep()
         self.pid = os.getpid()
         self._libc = libc.library()
         self._libc.sigaction.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
@@ -200,6 +194,12 @@ class Support:
     def send_interrupt(self, thread_id: int) -> None:
         """Send the interrupt signal to one thread of this process (its native id)."""
         self._libc.tgkill(self.pid, thread_id, INTERRUPT_SIGNAL)
+
+
+def _object() -> bytes:
+    from ..codegen.llvm import compile_object
+
+    return compile_object(support_module(), 2)
 
 
 _support: Support | None = None

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .. import cache
 from ..log import log_stage
 from ..types import FunctionType
-from .code import CodeRegion
+from .code import load_or_make
 
 
 class TypeStubs(NamedTuple):
@@ -44,7 +44,8 @@ def prepare(kinds: Iterable[FunctionType]) -> None:
         missing = [kind for kind in dict.fromkeys(kinds) if kind not in _stubs]
         if not missing:
             return
-        code = CodeRegion.get().load(_object(missing)).keep()
+        name = cache.key("type stubs", cache.machine(), *map(str, missing))
+        code = load_or_make(name, lambda: _object(missing))
         for number, kind in enumerate(missing):
             _stubs[kind] = TypeStubs(
                 code.address(f"thunk.{number}"), code.address(f"host.{number}")
@@ -52,14 +53,10 @@ def prepare(kinds: Iterable[FunctionType]) -> None:
 
 
 def _object(kinds: list[FunctionType]) -> bytes:
-    name = cache.key("type stubs", cache.machine(), *map(str, kinds))
-    data = cache.load(name)
-    if data is None:
-        from ..codegen.llvm import compile_object
-        from ..codegen.unit import type_stubs_module
+    from ..codegen.llvm import compile_object
+    from ..codegen.unit import type_stubs_module
 
-        started = time.perf_counter()
-        data = compile_object(type_stubs_module(kinds), 0)
-        cache.store(name, data)
-        log_stage(f"compiled the stubs of {len(kinds)} function types", started)
+    started = time.perf_counter()
+    data = compile_object(type_stubs_module(kinds), 0)
+    log_stage(f"compiled the stubs of {len(kinds)} function types", started)
     return data

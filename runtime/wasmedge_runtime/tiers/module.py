@@ -81,6 +81,8 @@ class CompiledModule:
         self.optimizing = False
         """Whether helpers have work to do for it."""
         self._submitted = self._completed = False
+        self.provider: int | None = None
+        """The thread that gives a function code, while it does."""
         self.calls = [0] * len(self.plan.optimized)
         """Per optimised unit, how many of its functions have been called in the baseline tier."""
         self.last_needed = 0.0
@@ -186,27 +188,37 @@ class CompiledModule:
     def provide(self, own: int) -> None:
         """Give a function code; called when it has none, and is called."""
         with self._lock:
-            if self._has_code(self._first + own):
-                return
-            function = self._first + own
-            number = self.plan.unit_of(function)
-            if number in self._stored:
-                if self._load(Tier.OPTIMIZED, number):
-                    return
-                self._stored.discard(number)
-                self._submitted = False  # helpers have to make it after all
-            if self.mode != CompilationMode.BASELINE and number not in self._given_up:
-                if self.plan.is_small or self.mode == CompilationMode.OPTIMIZED:
-                    self._have(Tier.OPTIMIZED, number)
-                    return
-                self.calls[number] += 1
-            self._have(Tier.BASELINE, function)
-            self.last_needed = time.perf_counter()
-        if self.mode == CompilationMode.TIERED and not self._submitted:
+            outer, self.provider = self.provider, threading.get_ident()
+            try:
+                is_baseline = self._provide_code(own)
+            finally:
+                self.provider = outer
+        if is_baseline and self.mode == CompilationMode.TIERED and not self._submitted:
             self._submitted = True
             from . import optimizer  # most programs end with everything in the cache
 
             optimizer.submit(self)
+
+    def _provide_code(self, own: int) -> bool:
+        """The same, under the lock; gives whether it is baseline code now."""
+        function = self._first + own
+        if self._has_code(function):
+            self._mend_records(own)
+            return False
+        number = self.plan.unit_of(function)
+        if number in self._stored:
+            if self._load(Tier.OPTIMIZED, number):
+                return False
+            self._stored.discard(number)
+            self._submitted = False  # helpers have to make it after all
+        if self.mode != CompilationMode.BASELINE and number not in self._given_up:
+            if self.plan.is_small or self.mode == CompilationMode.OPTIMIZED:
+                self._have(Tier.OPTIMIZED, number)
+                return False
+            self.calls[number] += 1
+        self._have(Tier.BASELINE, function)
+        self.last_needed = time.perf_counter()
+        return True
 
     def complete(self, progress: Progress | None) -> None:
         """Have all functions optimised before any is called; later, that costs nothing.
@@ -234,7 +246,8 @@ class CompiledModule:
         loaded = self._link(Tier.OPTIMIZED, number, unit)
         with self._lock:
             self._compiled = True
-            self._swap_in(Tier.OPTIMIZED, number, loaded)
+            instances = self._swap_in(Tier.OPTIMIZED, number, loaded)
+        del instances  # not under the lock: it may be the last that holds one
 
     def use(self, tier: Tier) -> None:
         """Run all functions in one tier from now on, compiling what is not there. For tests: code
@@ -349,7 +362,7 @@ class CompiledModule:
             raise elf.ObjectError(f"it lacks function {error}") from None
         return _LoadedUnit(code, addresses)
 
-    def _swap_in(self, tier: Tier, number: int, unit: _LoadedUnit) -> None:
+    def _swap_in(self, tier: Tier, number: int, unit: _LoadedUnit) -> list[ModuleInstance]:
         """Make the functions of a unit run its code; those of a baseline unit only if they have
         none."""
         # A unit is never replaced, there may be calls in it: two threads may have had it made, or a
@@ -376,6 +389,15 @@ class CompiledModule:
             words = self._words.from_address(instance.context)
             for record, address in records.items():
                 words[record] = address
+        return instances
+
+    def _mend_records(self, own: int) -> None:
+        """Write the code of a function into the records of instances that were made while it was
+        swapped in, by a signal handler."""
+        record = self._record_of.get(own)
+        if record is not None:
+            for instance in list(self._instances):
+                self._words.from_address(instance.context)[record] = self._table[own]
 
 
 def _provider(reference: weakref.ref[CompiledModule]) -> Callable[[int, int, int], None]:
@@ -400,6 +422,9 @@ def _provider(reference: weakref.ref[CompiledModule]) -> Callable[[int, int, int
 
 def _on_a_fresh_stack(module: CompiledModule, own: int) -> None:
     """`provide` in a thread, for guests that have used up the stack of theirs."""
+    if module.provider == threading.get_ident():
+        # In a signal handler that interrupted this thread's own compiling: it holds the lock.
+        raise WasmEdgeError(ErrCode.RuntimeError, "call stack exhausted: no room to compile")
     failures: list[BaseException] = []
 
     def run() -> None:

@@ -178,6 +178,7 @@ class Team:
                 return slot
             with self._changed:
                 self._changed.wait(_SLOT_SECONDS)
+                self._jobs = [job for job in self._jobs if job.module() is not None]
                 if not self._jobs:
                     self._threads -= 1
                     return None

@@ -66,12 +66,12 @@ class FunctionValidator(Rules):
         self._kinds = kinds(context.proposals, context.has_memory)
         self._rules = rules(context.proposals, context.has_memory)
 
-    def validate(self, index: int) -> tuple[dict[int, int], int]:
+    def validate(self, index: int) -> dict[int, int]:
         """Validate body `index`.
 
         Returns:
             The types that each `select` without a type chooses between, by the offset of its
-            opcode in the file, and the greatest height of the operand stack.
+            opcode in the file.
         """
         body = self.ast.bodies[index]
         params, results = self.context.functions[self.ast.imported_functions + index]
@@ -96,7 +96,7 @@ class FunctionValidator(Rules):
             raise self.malformed(ErrCode.SectionSizeMismatch, f": {left} bytes behind the end", pos)
         if height > limits.MAX_OPERANDS:
             raise self.mismatch(f"{height} operands on the stack")
-        return self.select_types, height
+        return self.select_types
 
     def _instructions(self) -> tuple[int, int]:
         """Validate `code`; return the greatest height and the position behind the last `end`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import logging
 
 import msgpack
@@ -26,19 +25,14 @@ def recall(ast: AST, proposals: frozenset[Proposal]) -> bool:
     if entry is None:
         return False
     count = len(ast.bodies)
-    max_operands = array.array("I")
     select_types: list[dict[int, int]] = [{} for _ in range(count)]
     try:
-        heights, selects = msgpack.unpackb(entry)
-        max_operands.frombytes(heights)
-        for body, offset, code in selects:
+        for body, offset, code in msgpack.unpackb(entry):
             select_types[body][offset] = code
     except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
         _log.warning("cache entry %s is not usable: %s", name, error)
         return False
-    if len(max_operands) != count:
-        return False
-    ast.max_operands, ast.select_types = list(max_operands), select_types
+    ast.select_types = select_types
     _log.debug("%d functions were validated before", count)
     return True
 
@@ -52,8 +46,7 @@ def keep(ast: AST, proposals: frozenset[Proposal]) -> None:
         for body, types in enumerate(ast.select_types)
         for offset, code in types.items()
     ]
-    heights = array.array("I", ast.max_operands).tobytes()
-    cache.store(_name(ast, proposals), msgpack.packb([heights, selects]))
+    cache.store(_name(ast, proposals), msgpack.packb(selects))
 
 
 def _is_large(ast: AST) -> bool:
