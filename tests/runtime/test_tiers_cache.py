@@ -203,3 +203,14 @@ def test_damaged_units_among_many_are_optimised_again() -> None:
         wait_until(lambda: not instance.loaded.optimizing)
     assert instance.code_status == (CodeState.OPTIMIZED, 3, 0, 3, False)
     assert all(load_unit(name) is not None for name in names)
+
+
+@pytest.mark.parametrize("tier", list(Tier))
+def test_the_status_says_when_nothing_was_compiled(tier: Tier) -> None:
+    store, code = start(tier)
+    assert store.call("f", 5) == [35]
+    assert not code.status.from_cache
+    del store, code
+    store, code = start(tier)
+    assert store.call("f", 5) == [35]
+    assert code.status.from_cache

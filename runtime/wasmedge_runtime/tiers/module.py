@@ -119,7 +119,6 @@ class CompiledModule:
         """Optimised units that are in the cache, so that they need not be made."""
         self._given_up: set[int] = set()
         """Optimised units that a helper failed to make."""
-        self._from_cache = bool(self._stored)
 
     def _make_template(self, ast: AST) -> array.array[int]:
         """The words of a vmctx that are the same in all instances."""
@@ -176,12 +175,11 @@ class CompiledModule:
                 for own in range(unit.start - self._first, unit.stop - self._first)
             }
             baseline = sum(self._table[own] != self._stubs[own] for own in waiting)
+            from_cache = not self._compiled and bool(self._stored or self._units)
         state = CodeState.OPTIMIZING if self.optimizing else CodeState.BASELINE
         if not waiting:
             state = CodeState.OPTIMIZED
-        return CodeStatus(
-            state, self._count, baseline, optimized, self._from_cache and not self._compiled
-        )
+        return CodeStatus(state, self._count, baseline, optimized, from_cache)
 
     # Providing code.
 
