@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+import tty
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.wat import wat
 from wasmedge_runtime import ErrCode, Executor, Loader, Store, Validator, WasiImportObject
 from wasmedge_runtime.wasi import abi
 from wasmedge_runtime.wasi.abi import Errno
+from wasmedge_runtime.wasi.descriptors import Descriptor
 
 HOUR_NS = 3_600_000_000_000
 
@@ -85,6 +87,68 @@ def test_waiting_ends(
     guest.do("sched_yield")  # the next call is not hit
     for descriptor in (reader, writer, other_reader, other_writer):
         os.close(descriptor)
+
+
+def pipe(folder: Path) -> tuple[int, int]:
+    return os.pipe()
+
+
+def fifo(folder: Path) -> tuple[int, int]:
+    os.mkfifo(folder / "fifo")
+    reader = os.open(folder / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(folder / "fifo", os.O_WRONLY)
+    os.set_blocking(reader, True)
+    return reader, writer
+
+
+def terminal(folder: Path) -> tuple[int, int]:
+    main, secondary = os.openpty()
+    tty.setraw(secondary)
+    return secondary, main
+
+
+def terminal_to_write(folder: Path) -> tuple[int, int]:
+    return terminal(folder)[::-1]
+
+
+@pytest.mark.parametrize(
+    ("make", "wait"),
+    [
+        *((pipe, read_stdin), (fifo, read_stdin), (terminal, read_stdin)),
+        *((pipe, fill_stdout), (fifo, fill_stdout), (terminal_to_write, fill_stdout)),
+    ],
+)
+def test_a_stream_that_others_were_quicker_to_read_or_write_is_waited_for_interruptibly(
+    make: Callable[[Path], tuple[int, int]],
+    wait: Callable[[Guest], tuple[str, tuple[int, ...]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was ready when the guest looked, and is not any more when it reads or writes."""
+    reader, writer = make(tmp_path)
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while wait is fill_stdout:
+            os.write(writer, bytes(65536))
+    os.set_blocking(writer, True)
+    guest = Guest(stdin=reader, stdout=writer)
+    monkeypatch.setattr(Descriptor, "ready", lambda self, events: True)
+    name, arguments = wait(guest)
+    running = Running(guest.call, name, *arguments)
+    try:
+        wait_until(lambda: bool(guest.store.core.activation.in_host))
+        time.sleep(0.01)
+        guest.store.interrupt()
+        running.thread.join(10)
+        in_time = not running.thread.is_alive()
+        # The flags of what others have too are as they were.
+        blocking = os.get_blocking(reader) and os.get_blocking(writer)
+    finally:
+        for descriptor in (writer, reader):
+            os.close(descriptor)
+    assert in_time
+    assert blocking
+    assert running.trap().kind is ErrCode.Interrupted
 
 
 @pytest.mark.parametrize(("name", "stream"), [("fd_read", 0), ("fd_write", 1)])

@@ -147,6 +147,27 @@ def test_a_reader_that_goes_away_is_an_error_of_the_write() -> None:
     assert guest.write_errno(1, b"x") is Errno.PIPE
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["before", "meanwhile"])
+def test_a_named_pipe_ends_with_its_writer(tmp_path: Path, first: bool) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(tmp_path / "fifo", os.O_WRONLY)
+    os.set_blocking(reader, True)
+    os.write(writer, b"x")
+    guest = Guest(stdin=reader)
+    if first:
+        os.close(writer)
+    assert guest.read(0) == b"x"
+    if not first:
+        os.close(writer)
+    reading = Running(guest.read, 0)
+    try:
+        assert reading.result() == b""
+    finally:
+        guest.store.interrupt()
+        os.close(reader)
+
+
 def test_output_that_nobody_reads_blocks_the_guest_only() -> None:
     reader, writer = os.pipe()
     guest = Guest(stdout=writer)
@@ -161,6 +182,28 @@ def test_output_that_nobody_reads_blocks_the_guest_only() -> None:
     assert running.result() is Errno.SUCCESS
     assert guest.get("<I", place) == 4 * 65536
     os.close(reader)
+
+
+def test_what_a_closed_standard_stream_leaves_free_is_not_taken(tmp_path: Path) -> None:
+    """`print` and the tracebacks of the host would go into the guest's files."""
+    script = (
+        "import os, sys\n"
+        "from tests.wasi.guest import Guest\n"
+        "Guest()\n"
+        "out = os.dup(1)\n"
+        "for number in range(3):\n"
+        "    os.close(number)\n"
+        "guest = Guest(stdin=os.devnull, preopens=['/:' + sys.argv[1]], stderr=os.devnull,"
+        " allow_sockets=['*:*'])\n"
+        "guest.do('sock_open', 1, 1, 64)\n"
+        "table = guest.wasi._wasi.table._open\n"
+        "free = [number for number in range(3) if not os.path.exists(f'/proc/self/fd/{number}')]\n"
+        "os.write(out, repr((sorted(table), free)).encode())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, check=True
+    )
+    assert done.stdout == b"([0, 1, 2, 3], [0, 1, 2])"
 
 
 def test_a_guest_that_does_not_want_to_wait_gets_again() -> None:
@@ -214,7 +257,7 @@ def test_terminals_and_others_are_told_apart() -> None:
 
 
 def test_pieces_that_overlap_are_no_endless_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "_MOST_WRITTEN", 3 << 16)
+    monkeypatch.setattr(streams, "MOST_WRITTEN", 3 << 16)
     out = io.BytesIO()
     guest = Guest(stdout=out)
     pieces = guest.put(struct.pack("<II", 0, 1 << 16) * 1024)[0]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import resource
 import select
+import stat
 from array import array
 from typing import TYPE_CHECKING
 
@@ -12,13 +15,19 @@ from . import abi
 from .abi import Errno, FileType, WasiError, filetype_of_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .state import Wasi
 
-__all__ = ["Descriptor", "DescriptorTable"]
+__all__ = ["MOST_WRITTEN", "Descriptor", "DescriptorTable", "above_standard", "behind"]
 
 POLLIN, POLLOUT = select.POLLIN, select.POLLOUT
+
+MOST_WRITTEN = 0x7FFFF000
+"""Bytes in one call, as of write(2): pieces may overlap, and be terabytes together."""
+
+_NO_NOWAIT = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE)
+"""What kernels answer to RWF_NOWAIT where they do not have it, for a kind of file or at all."""
 
 
 class Descriptor:
@@ -44,21 +53,24 @@ class Descriptor:
         name: bytes | None = None,
         shared: bool = False,
     ) -> None:
-        self.fd = fd
+        self.fd = above_standard(fd)
         self.flags = flags
         self.readonly = readonly
         self.name = name
         self.shared = shared
-        self.filetype = filetype_of_mode(os.fstat(fd).st_mode)
+        self.filetype = filetype_of_mode(os.fstat(self.fd).st_mode)
         self.waits = self.filetype not in (FileType.REGULAR_FILE, FileType.DIRECTORY)
         """Whether it has to be ready before it is read or written. Streams can block for the
         system: others may have the same open file, so that it cannot be made non-blocking."""
+        self._nowait = shared and self.waits
+        """Whether each call asks the system not to wait: being ready is not enough, because others
+        may take the input, or the room, before this program does."""
         if self.filetype is FileType.DIRECTORY:
             rights &= abi.DIRECTORY_RIGHTS
         else:
             inheriting = 0
             # Programs take a character device that cannot seek for a terminal.
-            rights &= abi.STREAM_RIGHTS if os.isatty(fd) else abi.FILE_RIGHTS
+            rights &= abi.STREAM_RIGHTS if os.isatty(self.fd) else abi.FILE_RIGHTS
         self.rights = rights
         self.inheriting = inheriting
         self._polls: dict[int, select.poll] = {}
@@ -91,10 +103,12 @@ class Descriptor:
         """Fill memory with what comes next; the number of bytes, 0 at the end."""
         if not pieces:
             return 0  # what nobody can interrupt must not wait: the module may have no memory
-        if self.waits and not self.ready(POLLIN):
-            self.wait(wasi, POLLIN)
         while True:
             try:
+                if self._nowait and (size := self._try(os.preadv, pieces)) is not None:
+                    return size
+                if self.waits and not self.ready(POLLIN):
+                    self.wait(wasi, POLLIN)
                 return os.readv(self.fd, pieces)
             except BlockingIOError:
                 self.wait(wasi, POLLIN)
@@ -102,20 +116,90 @@ class Descriptor:
     def write(self, wasi: Wasi, pieces: Sequence[memoryview]) -> int:
         """Write memory; the number of bytes that were taken.
 
-        A pipe that is ready for some bytes blocks until it has taken all of them; the signals of
-        an interruption end that early.
+        A stream takes all of them, as one that blocks does, unless the guest does not want to wait.
         """
         if not pieces:
             return 0
-        if self.waits and not self.ready(POLLOUT):
-            self.wait(wasi, POLLOUT)
-        if self.shared and self.waits and self.flags & abi.FDFLAGS_NONBLOCK:
-            pieces = _first(pieces, select.PIPE_BUF)  # as much as never blocks when it is ready
+        wanted = min(sum(map(len, pieces)), MOST_WRITTEN)
+        total = 0
         while True:
             try:
-                return os.writev(self.fd, pieces)
+                size = self._write_some(wasi, pieces)
             except BlockingIOError:
+                if total and self.flags & abi.FDFLAGS_NONBLOCK:
+                    return total
                 self.wait(wasi, POLLOUT)
+                continue
+            except OSError:
+                if total:
+                    return total  # the next call meets the error again
+                raise
+            total += size
+            if not size or total >= wanted or not (self.shared and self.waits):
+                return total
+            wasi.check_interrupted()
+            pieces = behind(pieces, size)
+
+    def _write_some(self, wasi: Wasi, pieces: Sequence[memoryview]) -> int:
+        """Write what there is room for."""
+        if self._nowait and (size := self._try(os.pwritev, pieces)) is not None:
+            return size
+        nonblock = self.flags & abi.FDFLAGS_NONBLOCK
+        if self.waits and not self.ready(POLLOUT):
+            if nonblock:
+                raise BlockingIOError
+            self.wait(wasi, POLLOUT)
+        if self.shared and self.waits and nonblock:
+            pieces = _first(pieces, select.PIPE_BUF)  # as much as never blocks when it is ready
+        return os.writev(self.fd, pieces)
+
+    def _try(
+        self,
+        transfer: Callable[[int, Sequence[memoryview], int, int], int],
+        pieces: Sequence[memoryview],
+    ) -> int | None:
+        """Read or write at the current position without waiting.
+
+        None when the system cannot for this file. Then it has got, where possible, an open file of
+        its own that does not block.
+
+        Raises:
+            BlockingIOError: nothing can be transferred now.
+        """
+        try:
+            return transfer(self.fd, pieces, -1, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno not in _NO_NOWAIT:
+                raise
+        self._nowait = self._open_again()
+        return None
+
+    def _open_again(self) -> bool:
+        """Give a named pipe or a terminal an open file of its own, which does not block.
+
+        Returns:
+            Whether that may be possible later, because a pipe has nobody at its other end now.
+        """
+        status = os.fstat(self.fd)
+        if not (stat.S_ISFIFO(status.st_mode) or os.isatty(self.fd)) or status.st_rdev == _PTMX:
+            return False
+        mode = fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_ACCMODE
+        flags = mode | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            opened = os.open(f"/proc/self/fd/{self.fd}", flags)
+        except OSError as error:  # without rights to open it, or without /proc
+            return error.errno == errno.ENXIO  # nobody reads it
+        try:
+            # A pipe without writers is at its end for who has seen one only. Asked when the new
+            # one is open: it sees those that come from now on.
+            poll = select.poll()
+            poll.register(self.fd, 0)
+            if poll.poll(0):
+                return True
+            os.dup2(opened, self.fd, inheritable=False)
+        finally:
+            os.close(opened)
+        return False
 
     def ready(self, events: int) -> bool:
         """Whether it can be read or written at once."""
@@ -130,6 +214,32 @@ class Descriptor:
         if self.flags & abi.FDFLAGS_NONBLOCK:
             raise WasiError(Errno.AGAIN)
         wasi.wait({self.fd: events})
+
+
+_PTMX = os.makedev(5, 2)
+"""The main side of a terminal: opening it makes another terminal."""
+
+
+def above_standard(fd: int) -> int:
+    """The same open file under a number above those of the standard streams; `fd` is closed when
+    it is one of these, which this process has without having the stream: `print` would write into
+    the guest's file."""
+    if fd > 2:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
+
+
+def behind(pieces: Sequence[memoryview], done: int) -> list[memoryview]:
+    """What is left of pieces of which the first bytes are done with."""
+    left = []
+    for piece in pieces:
+        if done < len(piece):
+            left.append(piece[done:])
+        done = max(done - len(piece), 0)
+    return left
 
 
 def _first(pieces: Sequence[memoryview], most: int) -> list[memoryview]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from . import abi
 from .abi import PAIR, U16, U32, Errno, FileType, WasiError, errno_of
 from .allow import Address
-from .descriptors import POLLIN, POLLOUT, Descriptor
+from .descriptors import POLLIN, POLLOUT, Descriptor, above_standard, behind
 from .guest import buffers, window
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ _FAMILY_BYTES = 2
 class _Wire(socket.socket):
     """A socket of Python that is closed with its last user, without a warning: the guest forgot
     it, not this program."""
+
+    @classmethod
+    def above(cls, opened: socket.socket) -> _Wire:
+        """What takes a socket over; see `above_standard`."""
+        return cls(fileno=above_standard(opened.detach()))
 
     def __del__(self) -> None:
         if self.fileno() >= 0:
@@ -171,7 +176,7 @@ def sock_open(wasi: Wasi, memory: memoryview, family: int, kind: int, result: in
         raise WasiError(Errno.PROTOTYPE)
     U32.pack_into(memory, result, 0)  # nothing is opened for a pointer that is wrong
     wasi.table.check_room()
-    opened = Socket(_Wire(FAMILIES[family], TYPES[kind]))
+    opened = Socket(_Wire.above(socket.socket(FAMILIES[family], TYPES[kind])))
     U32.pack_into(memory, result, wasi.table.add(opened))
 
 
@@ -207,7 +212,7 @@ def sock_accept(wasi: Wasi, memory: memoryview, fd: int, flags: int, result: int
             break
         except BlockingIOError:
             listening.wait(wasi, POLLIN)
-    U32.pack_into(memory, result, wasi.table.add(Socket(_Wire(fileno=wire.detach()), flags)))
+    U32.pack_into(memory, result, wasi.table.add(Socket(_Wire.above(wire), flags)))
 
 
 def sock_connect(wasi: Wasi, memory: memoryview, fd: int, address: int, port: int) -> None:
@@ -307,7 +312,7 @@ def _receive(
         wanted = sum(map(len, pieces))
         while 0 < total < wanted and not host_flags:
             try:
-                more, result, _ = receiving.receive(wasi, _behind(pieces, total), host_flags)
+                more, result, _ = receiving.receive(wasi, behind(pieces, total), host_flags)
             except (WasiError, OSError):
                 break  # what has come already would be lost; the next call meets the error again
             if not more:
@@ -317,16 +322,6 @@ def _receive(
     U32.pack_into(memory, size, total)
     U16.pack_into(memory, result_flags, abi.ROFLAGS_RECV_DATA_TRUNCATED if truncated else 0)
     return source
-
-
-def _behind(pieces: Sequence[memoryview], filled: int) -> list[memoryview]:
-    """What is left of pieces of which the first bytes are filled."""
-    left = []
-    for piece in pieces:
-        if filled < len(piece):
-            left.append(piece[filled:])
-        filled = max(filled - len(piece), 0)
-    return left
 
 
 def sock_send(

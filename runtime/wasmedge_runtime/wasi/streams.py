@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import abi
 from .abi import FileType
-from .descriptors import Descriptor
+from .descriptors import MOST_WRITTEN, Descriptor
 
 if TYPE_CHECKING:
     from .state import Wasi
@@ -21,8 +21,6 @@ Stream: TypeAlias = "int | bytes | bytearray | memoryview | str | os.PathLike[st
 """None (the stream of this process), a path, a file object, a descriptor, content, or DEVNULL."""
 
 _PORTION = 1 << 20
-_MOST_WRITTEN = 0x7FFFF000
-"""Bytes in one call, as of write(2): pieces may overlap, and be terabytes together."""
 
 _OBJECT_RIGHTS = abi.FD_READ | abi.FD_WRITE | abi.POLL_FD_READWRITE | abi.FD_FILESTAT_GET
 
@@ -66,7 +64,7 @@ class _ObjectStream(Descriptor):
                 data = piece[start : start + _PORTION].tobytes()
                 taken = self._file.write(data)
                 total += len(data) if taken is None else taken
-                if (taken is not None and taken < len(data)) or total >= _MOST_WRITTEN:
+                if (taken is not None and taken < len(data)) or total >= MOST_WRITTEN:
                     return total
                 wasi.check_interrupted()
         return total
