@@ -238,6 +238,33 @@ def test_a_timeout_of_the_guest_ends_its_waiting(server: socket.socket) -> None:
     assert guest.call("sock_recv", fd, iovec, 1, 0, RESULT, RESULT) is Errno.AGAIN
 
 
+@pytest.mark.parametrize("bound", [False, True])
+def test_only_a_socket_that_may_listen_hears_strangers(bound: bool) -> None:
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as friend,
+        socket.socket(type=socket.SOCK_DGRAM) as stranger,
+    ):
+        friend.bind(("127.0.0.1", 0))
+        port = friend.getsockname()[1]
+        stranger.bind(("127.0.0.2", 0))
+        rule = "127.0.0.1:*" if bound else f"127.0.0.1:{port}"
+        guest = Guest(allow_sockets=[rule])
+        fd = open_socket(guest, INET4, DGRAM)
+        if bound:
+            guest.do("sock_bind", fd, address(guest), 0)
+        sending = (fd, guest.iovec(*guest.put(b"hello")), 1, address(guest), port, 0, RESULT)
+        guest.do("sock_send_to", *sending)
+        _, place = friend.recvfrom(10)
+        stranger.sendto(b"stranger", ("127.0.0.1", place[1]))
+        friend.sendto(b"friend", ("127.0.0.1", place[1]))
+        buffer = guest.room(16)
+        iovec = guest.iovec(buffer, 16)
+        for flags in (abi.RIFLAGS_RECV_PEEK, 0):
+            guest.do("sock_recv", fd, iovec, 1, flags, RESULT, RESULT + 8)
+            content = guest.memory.get_data(buffer, guest.get("<I"))
+            assert content == (b"stranger" if bound else b"friend")
+
+
 def test_options() -> None:
     guest = Guest(allow_sockets=["127.0.0.1:*"])
     fd = open_socket(guest)
@@ -350,12 +377,12 @@ def test_a_name_that_is_allowed_is_looked_up_and_connected_to(
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
     port = server.getsockname()[1]
-    guest = Guest(allow_sockets=[f"host.example:{port}"])
+    guest = Guest(allow_sockets=[f"localhost:{port}"])
     fd = open_socket(guest)
     assert guest.call("sock_connect", fd, address(guest), port) is Errno.ACCES
-    assert look_up(guest, "host.example") == [(INET4, 80, LOCAL)]
+    assert look_up(guest, "localhost") == [(INET4, 80, LOCAL)]
     guest.do("sock_connect", fd, address(guest), port)
-    assert asked == ["host.example"]
+    assert asked == ["localhost"]
 
 
 def test_addresses_need_no_permission_to_be_read() -> None:
@@ -413,19 +440,53 @@ def test_names_in_rules() -> None:
     assert rules.allows_name("host.EXAMPLE")
     assert not rules.allows_name("other.example")
     assert AllowList(["*:80"]).allows_name("other.example")
-    rules.learn("other.example", [ip_address("192.0.2.1")])
-    assert not rules.allows(ip_address("192.0.2.1"), 80)
-    rules.learn("HOST.example", [ip_address("192.0.2.1")])
-    assert rules.allows(ip_address("192.0.2.1"), 80)
-    assert not rules.allows(ip_address("192.0.2.1"), 81)
+    rules.learn("other.example", [ip_address("9.9.9.9")])
+    assert not rules.allows(ip_address("9.9.9.9"), 80)
+    rules.learn("HOST.example", [ip_address("9.9.9.9")])
+    assert rules.allows(ip_address("9.9.9.9"), 80)
+    assert not rules.allows(ip_address("9.9.9.9"), 81)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "127.8.0.1", "0.0.0.0", "10.1.2.3", "192.168.0.1", "169.254.169.254"),
+        *("100.100.100.200", "224.0.0.251", "255.255.255.255"),
+        *("::1", "::", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "fe80::1", "fd00::1", "ff02::1"),
+    ],
+)
+def test_a_name_does_not_allow_addresses_that_are_not_public(host: str) -> None:
+    """Who answers for the name would choose which of the host's services the program reaches."""
+    rules = AllowList(["evil.example:*"])
+    rules.learn("evil.example", [ip_address(host)])
+    assert not rules.allows(ip_address(host), 80)
+    rules = AllowList(["evil.example:*", f"[{host}]:80" if ":" in host else f"{host}:80"])
+    rules.learn("evil.example", [ip_address(host)])
+    if "ffff" not in host:
+        assert rules.allows(ip_address(host), 80)
+
+
+def test_localhost_stands_for_loopback_addresses_only() -> None:
+    rules = AllowList(["localhost:80"])
+    rules.learn("localhost", map(ip_address, ("127.0.0.1", "::1", "10.0.0.1")))
+    assert rules.allows(ip_address("127.0.0.1"), 80)
+    assert rules.allows(ip_address("::1"), 80)
+    assert not rules.allows(ip_address("10.0.0.1"), 80)
+
+
+def test_any_port_that_the_system_chooses_needs_a_rule_for_all() -> None:
+    assert AllowList(["127.0.0.1:*"]).allows(ip_address("127.0.0.1"), 0)
+    for ports in ("0", "0-100", "0-65535"):
+        with pytest.raises(ValueError, match=r"\*, which includes port 0"):
+            AllowList([f"127.0.0.1:{ports}"])
 
 
 def test_names_of_one_address_do_not_take_it_from_each_other() -> None:
     rules = AllowList(["one.example:443", "two.example:80"])
-    rules.learn("one.example", [ip_address("192.0.2.1")])
-    rules.learn("two.example", [ip_address("192.0.2.1")])
-    assert rules.allows(ip_address("192.0.2.1"), 443)
-    assert rules.allows(ip_address("192.0.2.1"), 80)
+    rules.learn("one.example", [ip_address("9.9.9.9")])
+    rules.learn("two.example", [ip_address("9.9.9.9")])
+    assert rules.allows(ip_address("9.9.9.9"), 443)
+    assert rules.allows(ip_address("9.9.9.9"), 80)
 
 
 @pytest.mark.parametrize(

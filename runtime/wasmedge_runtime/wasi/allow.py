@@ -14,6 +14,7 @@ Address: TypeAlias = IPv4Address | IPv6Address
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*")
 _LAST_PORT = 65535
+_LOCALHOST = "localhost"
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,10 @@ class AllowList:
     """Rules `ADDRESS:PORT`, each of which allows something.
 
     ADDRESS is an address, a network (`10.0.0.0/8`), a host's name, or `*`; an IPv6 one stands in
-    brackets. PORT is a number, a range (`8000-8099`), or `*`. A name allows the program to look it
-    up, and the addresses that it then stands for.
+    brackets. PORT is a number, a range (`8000-8099`), or `*`, which port 0 needs: the system then
+    chooses any. A name allows the program to look it up, and the public addresses that it then
+    stands for: others need a rule of their own, because who answers for the name chooses them.
+    Only `localhost` stands for loopback addresses.
 
     Raises:
         TypeError, ValueError: a rule is not of this form.
@@ -67,12 +70,14 @@ class AllowList:
         )
 
     def learn(self, name: str, addresses: Iterable[Address]) -> None:
-        """Note what a name stands for."""
+        """Note what a name stands for, as far as a rule for the name allows it."""
         name = name.lower()
         ports = [rule.ports for rule in self._rules if rule.name == name]
-        for address in addresses if ports else ():
+        for address in map(_plain, addresses if ports else ()):
+            if not (_public(address) or (name == _LOCALHOST and address.is_loopback)):
+                continue
             # Others may have the same one: several names of one server.
-            known = self._known.setdefault(_plain(address), [])
+            known = self._known.setdefault(address, [])
             known += [one for one in ports if one not in known]
 
 
@@ -80,6 +85,11 @@ def _plain(address: Address) -> Address:
     """An IPv4 address in the clothes of IPv6 is the IPv4 address."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return address if mapped is None else mapped
+
+
+def _public(address: Address) -> bool:
+    """Whether it is somewhere in the internet: not this host, its networks, or a group."""
+    return address.is_global and not address.is_multicast
 
 
 def _parse(rule: str) -> _Rule:
@@ -109,6 +119,9 @@ def _parse_ports(rule: str, text: str) -> range:
     first, dash, last = text.partition("-")
     if first.isdecimal() and (last.isdecimal() or not dash):
         ports = range(int(first), int(last or first) + 1)
-        if ports and ports[-1] <= _LAST_PORT:
+        if ports and ports[0] and ports[-1] <= _LAST_PORT:
             return ports
-    raise ValueError(f"a port is 0 to {_LAST_PORT}, a range like 8000-8099, or *: {rule!r}")
+    raise ValueError(
+        f"a port is 1 to {_LAST_PORT}, a range like 8000-8099, or *, which includes port 0, "
+        f"any that the system chooses: {rule!r}"
+    )

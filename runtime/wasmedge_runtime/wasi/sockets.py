@@ -100,10 +100,25 @@ class Socket(Descriptor):
         """Number of bytes, flags of recvmsg(2), and where they came from, for datagrams."""
         while True:
             try:
+                if self.filetype is FileType.SOCKET_DGRAM and not self.bound:
+                    self._drop_strangers(wasi)
                 size, _, result, source = self.wire.recvmsg_into(pieces, 0, flags)
                 return size, result, source[:2] if source else None
             except BlockingIOError:
                 self.wait(wasi, POLLIN)
+
+    def _drop_strangers(self, wasi: Wasi) -> None:
+        """Throw away datagrams in front that come from where the program may not send to.
+
+        One that has been allowed to listen at its address hears everybody; any other has a port
+        since it first sent something, for the answers.
+        """
+        while True:
+            *_, source = self.wire.recvmsg(0, 0, socket.MSG_PEEK)
+            if wasi.sockets.allows(ip_address(source[0].partition("%")[0]), source[1]):
+                return
+            self.wire.recv(1)  # all of it; Python does not ask the system for 0 bytes
+            wasi.check_interrupted()
 
     def send(self, wasi: Wasi, pieces: Sequence[memoryview], target: tuple[str, int] | None) -> int:
         """Number of bytes that were taken."""
