@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import struct
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.wasi.guest import PREOPENED, RESULT, Guest, tree
-from wasmedge_runtime.wasi import abi
+from wasmedge_runtime.wasi import abi, linux
 from wasmedge_runtime.wasi.abi import Errno, FileType
 
 READ_WRITE = abi.FILE_RIGHTS
@@ -119,6 +121,23 @@ def test_several_pieces_are_one_read_and_one_write(guest: Guest, folder: Path) -
     guest.do("fd_write", fd, pieces, 3, RESULT)
     assert guest.get("<I") == 5
     assert (folder / "file").read_bytes() == b"abcdent"
+
+
+def test_room_is_not_made_by_writing_where_the_system_cannot_reserve_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def emulated(*args: int) -> None:
+        raise AssertionError("the C library writes into every block")
+
+    def unsupported(*args: int) -> int:
+        ctypes.set_errno(errno.EOPNOTSUPP)
+        return -1
+
+    monkeypatch.setattr(os, "posix_fallocate", emulated)
+    monkeypatch.setattr(linux, "_fallocate", unsupported)
+    guest = Guest(preopens={"/": tree(tmp_path, file="x")})
+    fd = guest.open("file", 0, abi.FD_WRITE | abi.FD_ALLOCATE)
+    assert guest.call("fd_allocate", fd, 0, 1 << 40) is Errno.NOTSUP
 
 
 def test_sizes_are_set_and_space_is_allocated(guest: Guest, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -514,3 +515,15 @@ def test_no_thread_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
         if thread.name == "wasmedge-resolver":
             thread.join(10)
     assert not any(thread.name == "wasmedge-resolver" for thread in threading.enumerate())
+
+
+def test_a_look_up_without_a_thread_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    guest = Guest()
+    arguments = (*guest.put("192.0.2.7"), *guest.put(""), guest.room(28), RESULT, 1, RESULT)
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert guest.call("sock_getaddrinfo", *arguments) is Errno.AIAGAIN
+    assert os.listdir("/proc/self/fd") == before

@@ -47,6 +47,19 @@ def test_paths_and_devnull(tmp_path: Path) -> None:
     assert Guest(stdin=DEVNULL).read(0) == b""
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"allow_sockets": ["x"]}, {"preopens": ["/:/nowhere/at/all"]}, {"args": [1]}, {"envs": ["="]}],
+)
+def test_a_file_keeps_its_content_when_something_else_is_wrong(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    (tmp_path / "out").write_bytes(b"content")
+    with pytest.raises((TypeError, ValueError, OSError)):
+        Guest(stdout=tmp_path / "out", **wrong)
+    assert (tmp_path / "out").read_bytes() == b"content"
+
+
 def test_file_objects_keep_their_order(tmp_path: Path) -> None:
     with open(tmp_path / "out", "wb") as file:
         file.write(b"before,")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from . import abi
 from .abi import PRESTAT, U32, U64, Errno, WasiError
 from .guest import buffers, window
+from .linux import fallocate
 
 if TYPE_CHECKING:
     from .state import Wasi
@@ -90,7 +91,7 @@ def fd_advise(
 def fd_allocate(wasi: Wasi, memory: memoryview, fd: int, offset: int, length: int) -> None:
     descriptor = wasi.table[fd]
     descriptor.require(abi.FD_ALLOCATE)
-    os.posix_fallocate(descriptor.fd, offset, length)
+    fallocate(descriptor.fd, offset, length)
 
 
 def fd_sync(wasi: Wasi, memory: memoryview, fd: int) -> None:

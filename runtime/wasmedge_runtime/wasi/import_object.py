@@ -93,14 +93,17 @@ class WasiImportObject(ImportObject):
         stays as it was.
         """
         self._check_open()
+        # Everything else first: a file for output is emptied only when nothing can be wrong.
+        arguments, environment = _arguments(args), _environment(envs)
+        allowed = AllowList(allow_sockets)
         table = DescriptorTable()
+        for number, (guest, host, readonly) in enumerate(_preopens(preopens), 3):
+            table.put(number, _open_folder(guest, host, readonly))
         for number, stream in enumerate((stdin, stdout, stderr)):
             opened = open_stream(number, stream)
             if opened is not None:
                 table.put(number, opened)
-        for number, (guest, host, readonly) in enumerate(_preopens(preopens), 3):
-            table.put(number, _open_folder(guest, host, readonly))
-        self._wasi.start(_arguments(args), _environment(envs), table, AllowList(allow_sockets))
+        self._wasi.start(arguments, environment, table, allowed)
 
     def wasi_get_exit_code(self) -> int:
         """What the program gave to `proc_exit`, 0 when it did not end that way; unsigned."""

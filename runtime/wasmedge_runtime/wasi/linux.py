@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from ..native import libc
 
-__all__ = ["O_PATH", "UTIME_NOW", "UTIME_OMIT", "getdents", "openat2", "utimensat"]
+__all__ = ["O_PATH", "UTIME_NOW", "UTIME_OMIT", "fallocate", "getdents", "openat2", "utimensat"]
 
 O_PATH = os.O_PATH
 UTIME_NOW = (1 << 30) - 1
@@ -53,6 +53,9 @@ _utimensat = ctypes.CFUNCTYPE(
     ctypes.c_int,
     use_errno=True,
 )(("utimensat", _library))
+_fallocate = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64, use_errno=True
+)(("fallocate64", _library))
 _getdents64 = ctypes.CFUNCTYPE(
     ctypes.c_ssize_t, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, use_errno=True
 )(("getdents64", _library))
@@ -89,6 +92,19 @@ def utimensat(descriptor: int, accessed: int, modified: int) -> None:
         else:
             place.seconds, place.nanoseconds = divmod(time, 1_000_000_000)
     if _utimensat(descriptor, b"", times, _AT_EMPTY_PATH) != 0:
+        raise _failed()
+
+
+def fallocate(descriptor: int, offset: int, length: int) -> None:
+    """Reserve room in a file, which grows where that is behind its end.
+
+    `os.posix_fallocate` writes into every block where the file system cannot do this, which takes
+    as long as the guest likes.
+
+    Raises:
+        OSError: EOPNOTSUPP among others.
+    """
+    if _fallocate(descriptor, 0, offset, length) != 0:
         raise _failed()
 
 

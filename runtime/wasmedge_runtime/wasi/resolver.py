@@ -110,7 +110,11 @@ def _resolve(wasi: Wasi, *question: Any) -> list[Any]:
             os.close(ending)
 
     try:
-        threading.Thread(target=ask, name="wasmedge-resolver", daemon=True).start()
+        try:
+            threading.Thread(target=ask, name="wasmedge-resolver", daemon=True).start()
+        except RuntimeError:  # the system has no more threads
+            os.close(ending)
+            raise WasiError(Errno.AIAGAIN) from None
         wasi.wait({over: select.POLLIN})
     finally:
         os.close(over)
