@@ -32,12 +32,24 @@ class _Event:
         os.close(self.descriptor)
 
 
-def _event() -> int:
-    """The event descriptor of this thread, made when it first waits."""
+def _event() -> _Event:
+    """The event of this thread, made when it first waits."""
     if not hasattr(_own, "event"):
         _own.event = _Event()
-    descriptor: int = _own.event.descriptor
-    return descriptor
+    event: _Event = _own.event
+    return event
+
+
+def _renew() -> None:
+    """In a forked process: events are its own, so that it and its parent do not wake each other's
+    threads; and nobody holds the lock."""
+    global _lock
+    _lock = threading.RLock()
+    _waiting.clear()
+    _own.__dict__.clear()
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 def wake(thread_id: int) -> None:
@@ -67,7 +79,8 @@ def wait(
     poll = select.poll()
     for descriptor, events in wanted.items():
         poll.register(descriptor, events)
-    event = _event()
+    own = _event()  # kept open while this waits, also when a signal handler forks meanwhile
+    event = own.descriptor
     poll.register(event, select.POLLIN)
     end = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
     thread_id = threading.get_native_id()
@@ -95,4 +108,4 @@ def wait(
     finally:
         if not nested:
             with _lock:
-                del _waiting[thread_id]
+                _waiting.pop(thread_id, None)

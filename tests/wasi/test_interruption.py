@@ -224,6 +224,22 @@ def test_waking_a_thread_that_does_not_wait_changes_nothing() -> None:
     assert time.monotonic_ns() - started >= 2_000_000
 
 
+def test_a_forked_process_has_an_event_of_its_own() -> None:
+    """Else it takes the wake-ups of its parent's thread."""
+    script = """
+        import os
+        from wasmedge_runtime import waiting
+        parent = waiting._event().descriptor
+        os.eventfd_write(parent, 1)
+        child = os.fork()
+        if not child:
+            os._exit(waiting.wait({}, 1_000_000, lambda: False) != [])
+        status = os.waitpid(child, 0)[1]
+        print(status, os.eventfd_read(parent))
+    """
+    assert output_of(script) == "0 1"
+
+
 def test_ctrl_c_ends_a_program_that_sleeps() -> None:
     script = """
         import os, signal, threading
