@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,12 +59,6 @@ def machine() -> Iterator[Machine]:
     machine = Machine()
     yield machine
     machine.vm.close()
-
-
-@pytest.fixture
-def programs() -> Path:
-    named = os.environ.get("WASM_PROGRAMS")
-    return Path(named) if named else Path(__file__).parents[3] / "shared" / "programs"
 
 
 def test_hello(program: Program, machine: Machine) -> None:

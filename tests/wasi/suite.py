@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.material import find_material
 
 NOT_FOUND = "no WASI programs: set WASI_TESTSUITE to the built tests of WebAssembly/wasi-testsuite"
 
@@ -26,18 +25,8 @@ class Program:
 
 
 def find_suite() -> Path | None:
-    """The folder of the suite: `WASI_TESTSUITE`, else one beside the checkout, else None.
-
-    Raises `NotADirectoryError` when `WASI_TESTSUITE` names no folder: asking for a suite and
-    getting a skip would look like success.
-    """
-    named = os.environ.get("WASI_TESTSUITE")
-    if named:
-        if not Path(named).is_dir():
-            raise NotADirectoryError(f"WASI_TESTSUITE={named} is not a folder")
-        return Path(named)
-    beside = ROOT.parent / "shared" / "wasi-testsuite"
-    return beside if beside.is_dir() else None
+    """The folder of the suite; see `find_material`."""
+    return find_material("WASI_TESTSUITE", "wasi-testsuite")
 
 
 def list_programs(suite: Path) -> list[str]:

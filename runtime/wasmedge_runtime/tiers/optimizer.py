@@ -138,7 +138,7 @@ class Team:
                     break
                 self._threads += 1
             if not self._threads:
-                self._jobs.clear()
+                self._jobs.remove(job)
                 module.optimizing = False
 
     def wait(self, module: CompiledModule, progress: Progress | None) -> None:

@@ -24,7 +24,7 @@ class Tier(enum.IntEnum):
 
 _BASELINE_BYTES = 4_800
 """Bytes of bodies in a baseline unit, if it has more than one function: about 2,000 instructions.
-Each run of LLVM costs as much as some 120, and two of three callees are needed soon."""
+Each run of LLVM costs as much as some 120. Half or twice as many made no difference."""
 
 _OPTIMIZED_BYTES = 40_000
 """The same of an optimised unit. Large: calls within one are direct, and can be inlined. Not
