@@ -210,7 +210,9 @@ def test_two_compiler_threads_at_once_leave_the_stack_size_of_others_alone(
 
     monkeypatch.setattr(threading.Thread, "start", begin_slowly)
     with stack_size(256 << 10):
-        running = [Running(store.call, "f") for store in stores]
+        # Both have begun, with small stacks, before a compiler changes the size.
+        begun = threading.Barrier(len(stores))
+        running = [Running(lambda s: (begun.wait(), s.call("f"))[1], store) for store in stores]
         assert [runner.result() for runner in running] == [[0], [1]]
         assert threading.stack_size() == 256 << 10
     assert len(compilers) == 2
