@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from wasmedge_pool.actor import VM_NAME
-from wasmedge_pool.mailbox import Request
+from wasmedge_pool.messages import Call
 from wasmedge_pool.pool import WorkerPool
 from wasmedge_pool.process import WorkerProcess
-from wasmedge_pool.protocol import Call
+from wasmedge_pool.request import Request
 from wasmedge_pool.values import microseconds, to_wire
 from wasmedge_runtime.configure import Configure
 from wasmedge_runtime.errors import ErrCode, LoadError

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from wasmedge_pool.actor import VM_NAME, Actor
-from wasmedge_pool.mailbox import Request, answer
-from wasmedge_pool.process import WorkerProcess
-from wasmedge_pool.protocol import (
+from wasmedge_async._statistics import Statistics
+from wasmedge_async._store import Store, function_types, items
+from wasmedge_async._wasi import Wasi
+from wasmedge_pool.actor import Actor
+from wasmedge_pool.hosting import answer
+from wasmedge_pool.imports import ImportObject
+from wasmedge_pool.messages import (
     Call,
     Cleanup,
     GetCodeStatus,
+    GetExitCode,
     GetFunctionList,
     GetFunctionType,
     Instantiate,
     Load,
+    Message,
     Register,
     Run,
     Validate,
 )
-from wasmedge_pool.values import microseconds, to_wire
-from wasmedge_runtime.configure import Configure
+from wasmedge_pool.process import WorkerProcess
+from wasmedge_pool.registering import describe
+from wasmedge_pool.request import Request
+from wasmedge_pool.values import microseconds
+from wasmedge_runtime.configure import Configure, HostRegistration
 from wasmedge_runtime.state import VMState
 from wasmedge_runtime.tiers.status import CodeState, CodeStatus
-from wasmedge_runtime.types import FunctionType, ValType
+from wasmedge_runtime.types import FunctionType
+from wasmedge_runtime.values import ExternRef
 
 __all__ = ["VM", "Path"]
 
@@ -68,13 +78,11 @@ class VM:
         self._actor = Actor(config, WorkerProcess)
 
     async def __aenter__(self) -> Self:
-        if not self._actor.open:
-            request = self._actor.begin()
-            try:
-                await answer(request)
-            except BaseException:
-                await self.close()
-                raise
+        try:
+            await self.started()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -84,6 +92,16 @@ class VM:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    async def started(self) -> None:
+        """Start the worker, if it has not been started, and wait until it can take requests."""
+        if not self._actor.open:
+            await answer(self._actor.begin())
+
+    async def restart(self) -> None:
+        """Begin anew with another worker, after `VMLost` or in the middle of something: back to
+        INITED, with nothing loaded or registered. Calls that wait or run raise `VMLost`."""
+        await self._actor.restart()
 
     async def close(self) -> None:
         """End the worker. Calls that wait or run raise `PoolClosed`. Idempotent, from any task."""
@@ -116,11 +134,11 @@ class VM:
         Raises:
             LoadError: it cannot be read, or is no module (with the byte's offset).
         """
-        await self._actor.ask(Request(Load(0, VM_NAME, _absolute(path))))
+        await self._ask(Load(0, self._actor.number, _absolute(path)))
 
     async def load_wasm_buffer(self, data: bytes | bytearray | memoryview) -> None:
         """Load a module from memory, as `load_wasm_file`."""
-        await self._actor.ask(Request(Load(0, VM_NAME, None), bytes(data)))
+        await self._ask(Load(0, self._actor.number, None), bytes(data))
 
     async def validate(self) -> None:
         """Validate the loaded module: LOADED to VALIDATED (specification chapter 3).
@@ -129,7 +147,7 @@ class VM:
             ValidationError: the module breaks a rule (with the byte's offset).
             WasmEdgeError: nothing is loaded (`WrongVMWorkflow`).
         """
-        await self._actor.ask(Request(Validate(0, VM_NAME)))
+        await self._ask(Validate(0, self._actor.number))
 
     async def instantiate(self) -> None:
         """Instantiate the validated module: VALIDATED to INSTANTIATED (specification 4.5.4).
@@ -139,7 +157,7 @@ class VM:
             Trap: the start function, or a segment that does not fit.
             WasmEdgeError: nothing is validated (`WrongVMWorkflow`).
         """
-        await self._actor.ask(Request(Instantiate(0, VM_NAME)))
+        await self._ask(Instantiate(0, self._actor.number))
 
     async def register_wasm_file(self, name: str, path: Path) -> None:
         """Instantiate a module from a file under a name, for others to import from.
@@ -150,15 +168,32 @@ class VM:
             InstantiationError: the name is taken (`ModuleNameConflict`), or the imports do not fit.
             LoadError, ValidationError: it is no valid module.
         """
-        await self._actor.ask(Request(Register(0, VM_NAME, name, _absolute(path))))
+        await self._ask(Register(0, self._actor.number, name, _absolute(path)))
 
     async def register_wasm_buffer(self, name: str, data: bytes | bytearray | memoryview) -> None:
         """Instantiate a module from memory under a name, as `register_wasm_file`."""
-        await self._actor.ask(Request(Register(0, VM_NAME, name, None), bytes(data)))
+        await self._ask(Register(0, self._actor.number, name, None), bytes(data))
+
+    async def register_import(self, import_object: ImportObject) -> None:
+        """Make functions, tables, memories and globals importable, under their module's name.
+
+        Its tables, memories and globals live in this VM from then on, and their methods are
+        awaited. An INSTANTIATED VM goes back to VALIDATED.
+
+        Raises:
+            InstantiationError: the name is taken (`ModuleNameConflict`), or the worker cannot
+                import a function that is to run there (`UnknownImport`).
+            WasmEdgeError: one of its tables, memories or globals belongs to another VM.
+            TypeError, OverflowError: a value does not fit its type.
+        """
+        await self.started()  # so that a restart cannot come in between
+        module = describe(import_object, self._actor.hosts)
+        handles = await self._actor.ask(module.request(self._actor.number))
+        module.settle(self._actor, handles)
 
     async def cleanup(self) -> None:
-        """Drop all modules: back to INITED."""
-        await self._actor.ask(Request(Cleanup(0, VM_NAME)))
+        """Drop all modules: back to INITED. What the configuration registered stays."""
+        await self._ask(Cleanup(0, self._actor.number))
 
     # --- Calls ------------------------------------------------------------------------------------
 
@@ -179,23 +214,19 @@ class VM:
             WasmEdgeError: there is no such function, or the number of arguments is wrong.
             TypeError, OverflowError: an argument does not fit the function's type.
         """
-        message = Call(0, VM_NAME, None, func, to_wire(args), microseconds(timeout))
-        return await self._actor.ask(Request(message, None, timeout))
+        return await self._call(None, func, args, timeout)
 
     async def execute_registered(
         self, module: str, func: str, *args: Any, timeout: float | None = None
     ) -> list[Any]:
         """Call a function of a registered module, as `execute`; works in every state."""
-        message = Call(0, VM_NAME, module, func, to_wire(args), microseconds(timeout))
-        return await self._actor.ask(Request(message, None, timeout))
+        return await self._call(module, func, args, timeout)
 
     async def run_wasm_file(
         self, path: Path, func: str, *args: Any, timeout: float | None = None
     ) -> list[Any]:
         """Load, validate and instantiate a module from a file, and call a function of it."""
-        wire = to_wire(args)
-        message = Run(0, VM_NAME, _absolute(path), func, wire, microseconds(timeout))
-        return await self._actor.ask(Request(message, None, timeout))
+        return await self._run(_absolute(path), None, func, args, timeout)
 
     async def run_wasm_buffer(
         self,
@@ -205,40 +236,88 @@ class VM:
         timeout: float | None = None,
     ) -> list[Any]:
         """Load, validate and instantiate a module from memory, and call a function of it."""
-        message = Run(0, VM_NAME, None, func, to_wire(args), microseconds(timeout))
-        return await self._actor.ask(Request(message, bytes(data), timeout))
+        return await self._run(None, bytes(data), func, args, timeout)
+
+    async def _call(
+        self, module: str | None, func: str, args: tuple[Any, ...], timeout: float | None
+    ) -> list[Any]:
+        actor = self._actor
+        wire, references = actor.hosts.to_wire(args)
+        message = Call(0, actor.number, module, func, wire, microseconds(timeout))
+        return await self._ask(message, None, timeout, references)
+
+    async def _run(
+        self,
+        path: bytes | None,
+        data: bytes | None,
+        func: str,
+        args: tuple[Any, ...],
+        timeout: float | None,
+    ) -> list[Any]:
+        actor = self._actor
+        wire, references = actor.hosts.to_wire(args)
+        message = Run(0, actor.number, path, func, wire, microseconds(timeout))
+        return await self._ask(message, data, timeout, references)
+
+    async def _ask(
+        self,
+        message: Message,
+        bulk: bytes | None = None,
+        timeout: float | None = None,
+        references: Sequence[ExternRef] = (),
+    ) -> list[Any]:
+        actor = self._actor
+        request = Request(
+            message, bulk, timeout, vm=actor, hosts=actor.hosts, references=references
+        )
+        return await actor.ask(request)
 
     # --- Questions --------------------------------------------------------------------------------
 
     async def get_function_list(self) -> dict[str, FunctionType]:
         """Return the exported functions of the instantiated module."""
-        request = Request(GetFunctionList(0, VM_NAME))
-        return await self._functions(request)
+        return await self._functions(GetFunctionList(0, self._actor.number))
 
     async def get_function_type(self, name: str) -> FunctionType | None:
         """Return the type of an exported function, None when there is none of that name."""
-        request = Request(GetFunctionType(0, VM_NAME, None, name))
-        return (await self._functions(request)).get(name)
+        message = GetFunctionType(0, self._actor.number, None, name)
+        return (await self._functions(message)).get(name)
 
     async def get_function_type_registered(self, module: str, name: str) -> FunctionType | None:
         """Return the type of a registered module's function, None when there is none."""
-        request = Request(GetFunctionType(0, VM_NAME, module, name))
-        return (await self._functions(request)).get(name)
+        message = GetFunctionType(0, self._actor.number, module, name)
+        return (await self._functions(message)).get(name)
+
+    async def get_store(self) -> Store:
+        """Return the VM's store: its functions, tables, memories and globals, by name."""
+        await self.started()
+        return Store(self._actor)
+
+    async def get_import_object(self, registration: HostRegistration) -> Wasi | None:
+        """Return the host module that the configuration registered, None when it registered none.
+
+        `HostRegistration.WASI` gives a `Wasi`; the others are not supported yet.
+        """
+        if not isinstance(registration, HostRegistration):
+            raise TypeError(f"expected a HostRegistration, not {registration!r}")
+        if registration is not HostRegistration.WASI:
+            return None
+        values = await self._ask(GetExitCode(0, self._actor.number))
+        return Wasi(self._actor) if values else None
+
+    async def get_statistics(self) -> Statistics:
+        """Return what the calls of this VM have cost so far, as far as its configuration asks."""
+        return await Statistics.of(self._actor)
 
     async def get_code_status(self) -> CodeStatus | None:
         """Return how the code of the instantiated module stands: in which tier, and how much of it
         is done; None when nothing is instantiated."""
-        values = await self._actor.ask(Request(GetCodeStatus(0, VM_NAME)))
+        values = await self._ask(GetCodeStatus(0, self._actor.number))
         if not values:
             return None
         state, functions, baseline, optimized, from_cache = values
         states = list(CodeState)
         return CodeStatus(states[state], functions, baseline, optimized, bool(from_cache))
 
-    async def _functions(self, request: Request) -> dict[str, FunctionType]:
-        items = request.items = []
-        await self._actor.ask(request)
-        return {
-            name: FunctionType(map(ValType, parameters), map(ValType, returns))
-            for name, parameters, returns in items
-        }
+    async def _functions(self, message: Message) -> dict[str, FunctionType]:
+        return function_types(await items(self._actor, message))

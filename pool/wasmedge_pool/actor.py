@@ -10,8 +10,10 @@ import anyio
 
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import PoolClosed, VMLost
-from wasmedge_pool.mailbox import Mailbox, Patient, Request, answer, running_loop
-from wasmedge_pool.protocol import CreateVM
+from wasmedge_pool.hosting import HostFunctions, answer, open_scope
+from wasmedge_pool.mailbox import Mailbox
+from wasmedge_pool.messages import CreateVM
+from wasmedge_pool.request import Patient, Request, running_loop
 from wasmedge_pool.settings import config_to_wire
 from wasmedge_runtime.configure import Configure
 
@@ -32,6 +34,9 @@ class Actor:
         make_backend: makes the worker.
     """
 
+    number = VM_NAME
+    """The VM's number in its worker."""
+
     def __init__(self, config: Configure | None, make_backend: Callable[[], Backend]) -> None:
         self._config = config_to_wire(config or Configure())
         self._make_backend = make_backend
@@ -40,6 +45,10 @@ class Actor:
         self._ended: Patient | None = None
         self._lost = ""
         self._closed = False
+        self.hosts = HostFunctions()
+        """The VM's host functions."""
+        self.state = 0
+        """The VM's state at its last answer."""
 
     @property
     def pid(self) -> int:
@@ -47,9 +56,9 @@ class Actor:
         return 0 if self._mailbox is None else self._mailbox.pid
 
     @property
-    def state(self) -> int:
-        """The VM's state at its last answer."""
-        return 0 if self._mailbox is None else self._mailbox.state
+    def life(self) -> object:
+        """Another object after each `restart`."""
+        return self._mailbox
 
     @property
     def open(self) -> bool:
@@ -65,27 +74,30 @@ class Actor:
         if self._closed:
             raise PoolClosed("this VM is closed")
         loop = running_loop()
-        self._ended = Patient(loop=loop)
-        mailbox = self._mailbox = Mailbox(self._make_backend(), self._on_lost)
-        first = Request(CreateVM(0, VM_NAME, self._config, 0))
+        ended = self._ended = Patient(loop=loop)
+        mailbox = self._mailbox = Mailbox(
+            self._make_backend(), lambda death, waiting: self._on_lost(ended, death, waiting)
+        )
+        first = Request(CreateVM(0, VM_NAME, self._config, 0), vm=self)
         mailbox.submit(first)
         # The only task: it must go on when the one that made the first request is cancelled.
-        self._starting = loop.create_task(self._start(mailbox))
+        self._starting = loop.create_task(self._start(mailbox, ended))
         first.future.add_done_callback(_seen)
         return first
 
-    async def _start(self, mailbox: Mailbox) -> None:
+    async def _start(self, mailbox: Mailbox, ended: Patient) -> None:
         try:
             await mailbox.start()
         except BaseException as error:
             # The requests that wait have failed with it.
             self._lost = f"the VM's worker process could not be started: {error}"
-            self._end()
+            ended.set_result(None)
             if not isinstance(error, Exception):
                 raise
 
     def ask(self, request: Request) -> Coroutine[Any, Any, list[Any]]:
-        """Have a request answered, after all those that were made before.
+        """Have a request answered, after all those that were made before; one that a host function
+        of this VM makes, at once, inside of the call that the function is part of.
 
         It is in the queue when this returns; what is returned is to be awaited.
 
@@ -100,9 +112,39 @@ class Actor:
         mailbox = self._mailbox
         assert mailbox is not None
         if mailbox.gone:
-            raise VMLost(self._lost)
-        mailbox.submit(request)
+            raise self.lost()
+        request.vm = self
+        mailbox.submit(request, open_scope(mailbox))
         return answer(request)
+
+    def lost(self) -> VMLost:
+        """What the use of something raises that went with the worker."""
+        return VMLost(
+            self._lost
+            if self._mailbox is not None and self._mailbox.gone
+            else "this was in the VM before its restart, and is gone: look it up again"
+        )
+
+    def release(self, handle: int) -> None:
+        """Let the worker forget a handle."""
+        if self._mailbox is not None:
+            self._mailbox.release(VM_NAME, handle)
+
+    async def restart(self) -> None:
+        """End the worker if it lives, and begin anew with another."""
+        if self._closed:
+            raise PoolClosed("this VM is closed")
+        if self._mailbox is not None and not self._mailbox.gone:
+            reason = "the VM was restarted"
+            for request in self._mailbox.withdraw():
+                request.fail(VMLost(f"{reason} before the call began"))
+            self._mailbox.kill(reason, VMLost(f"{reason} during the call"))
+            await self._gone()
+        if self._closed:
+            raise PoolClosed("this VM is closed")
+        self.hosts = HostFunctions()
+        self.state = 0
+        await answer(self.begin())
 
     async def close(self) -> None:
         """End the worker; what still waits or runs fails with `PoolClosed`. Idempotent."""
@@ -111,11 +153,14 @@ class Actor:
         if mailbox is None or mailbox.gone:
             return
         assert self._starting is not None
-        assert self._ended is not None
         if mailbox.load or not self._starting.done():
             self.kill()
         else:
             mailbox.finish()
+        await self._gone()
+
+    async def _gone(self) -> None:
+        assert self._ended is not None
         with anyio.CancelScope(shield=True):
             await self._ended
 
@@ -127,19 +172,16 @@ class Actor:
                 request.fail(PoolClosed("the VM was closed before the call began"))
             self._mailbox.kill("the VM was closed", PoolClosed("the VM was closed during the call"))
 
-    def _on_lost(self, death: Death, waiting: list[Request]) -> None:
+    def _on_lost(self, ended: Patient, death: Death, waiting: list[Request]) -> None:
         self._lost = (
             f"the VM's worker process {death.pid} has ended ({_cause(death)}), and the VM's state "
-            "with it: open a new VM"
+            "with it: `await vm.restart()` begins anew"
         )
+        self.state = 0
         for request in waiting:
             closed = PoolClosed("the VM was closed before the call began")
             request.fail(closed if self._closed else VMLost(self._lost))
-        self._end()
-
-    def _end(self) -> None:
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+        ended.set_result(None)
 
 
 def _cause(death: Death) -> str:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from wasmedge_pool.protocol import Message
+from wasmedge_pool.messages import Message
 
 __all__ = ["Backend", "Death", "Receiver"]
 
@@ -73,6 +74,17 @@ class Backend(Protocol):
 
     def withdraw(self, number: int) -> None:
         """Ask the worker to skip the request if it has not begun: then it is `skipped`."""
+
+    def send_descriptors(self, number: int, descriptors: Sequence[int]) -> bool:
+        """Send descriptors for a request that is about to be sent; False when there is no room for
+        them just now."""
+
+    def ask_now(self, datagram: bytes) -> bytes:
+        """Send a question about the memory of the host call that is open, and block until it is
+        answered, for a second at most.
+
+        Raises `WasmEdgeError` when it is not; the worker is then killed.
+        """
 
     def running(self) -> int | None:
         """Return the number of the last request the worker began, None when unknown."""

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from wasmedge_pool.protocol import ProtocolError
+from wasmedge_pool.messages import ProtocolError
 from wasmedge_runtime.errors import (
     ErrCode,
     HostFunctionError,

@@ -9,157 +9,58 @@ a crash, the call that was running fails with `WorkerDied`, and those behind it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import anyio
 
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import CallTimeout, PoolClosed, WorkerDied, error_from_wire
-from wasmedge_pool.protocol import (
+from wasmedge_pool.hosting import HostCallScope, host_error
+from wasmedge_pool.messages import (
+    MAX_ARRAY,
+    NESTED,
+    Data,
     Failure,
+    HostCall,
+    HostReply,
     Items,
     Log,
     Message,
     ProtocolError,
+    Release,
     Result,
     Skipped,
-    address,
-    chunks,
-    encode,
+    Unreferenced,
 )
+from wasmedge_pool.protocol import address, chunks, encode
+from wasmedge_pool.references import References
+from wasmedge_pool.request import Patient, Placeholder, Request
 from wasmedge_pool.values import from_wire
+from wasmedge_runtime.errors import ErrCode, HostFunctionError, WasmEdgeError
 from wasmedge_runtime.state import VMState
+from wasmedge_runtime.values import ExternRef
 
-__all__ = ["GRACE_SECONDS", "Mailbox", "Patient", "Request", "answer", "running_loop"]
+__all__ = ["GRACE_SECONDS", "Mailbox"]
 
 # An interrupted guest ends within milliseconds. What has not ended after this is stuck in native
 # code, and its worker is killed.
 GRACE_SECONDS = 1.0
 
+# How long to wait when the control socket is full.
+_FULL_SECONDS = 0.01
+
 # The most requests that are sent and not answered. More would only lie in the socket's buffer.
 WINDOW = 1024
 
-_ANSWERS = (Result, Failure, Items, Skipped)
+_ANSWERS = (Result, Failure, Items, Data, HostCall, Skipped)
 _LAST_STATE = max(VMState)
 
 # What one answer may consist of, so that an endless one does not fill the parent's memory.
 _MAX_ITEMS = 1_000_000
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """Return the running event loop.
-
-    Raises:
-        RuntimeError: there is none that can drive workers.
-    """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(
-            "wasmedge_async needs a running asyncio or uvloop event loop; trio is not supported. "
-            'Start with asyncio.run(main()) or anyio.run(main, backend="asyncio").'
-        ) from None
-
-
-class Patient(asyncio.Future[None]):
-    """A future that cancelling does not end: whoever waits for it raises by itself afterwards."""
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        # True tells the task that the cancellation is taken care of.
-        return not self.done()
-
-
-class Request:
-    """One request, from the task that made it to its answer.
-
-    Args:
-        message: the message, with the id 0. It is encoded here, in the task that makes it.
-        bulk: bytes that travel before it.
-        timeout: seconds of running time after which the worker ends it, None for no limit.
-
-    Raises:
-        ValueError: the message is too long.
-        RuntimeError: no event loop is running that could drive workers.
-    """
-
-    __slots__ = (
-        "bulk",
-        "ended",
-        "frame",
-        "future",
-        "items",
-        "number",
-        "open",
-        "owner",
-        "timeout",
-        "verdict",
-    )
-
-    def __init__(
-        self, message: Message, bulk: bytes | None = None, timeout: float | None = None
-    ) -> None:
-        self.frame = encode(message)
-        self.bulk = bulk
-        self.timeout = timeout
-        self.number = 0  # set when it is sent
-        self.open = False  # sent and not answered
-        self.owner: Mailbox | None = None  # where it was submitted last
-        self.verdict: Exception | None = None  # what it fails with if its worker dies, if not that
-        self.future: asyncio.Future[list[Any]] = running_loop().create_future()
-        self.ended: Patient | None = None  # somebody waits for the guest to have stopped
-        self.items: list[tuple[str, bytes, bytes]] | None = None
-
-    def finish(self, values: list[Any]) -> None:
-        """End it with an answer."""
-        self.open = False
-        if not self.future.done():
-            self.future.set_result(values)
-        if self.ended is not None and not self.ended.done():
-            self.ended.set_result(None)
-
-    def fail(self, error: Exception) -> None:
-        """End it with an error."""
-        self.open = False
-        if not self.future.done():
-            self.future.set_exception(error)
-        if self.ended is not None and not self.ended.done():
-            self.ended.set_result(None)
-
-
-class _Placeholder(Request):
-    """Stands in the order for a request that the worker will answer without running it."""
-
-    __slots__ = ()
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.open = False
-        self.timeout = self.verdict = self.items = self.ended = None
-
-    def finish(self, values: list[Any]) -> None:
-        """Nobody waits for it."""
-
-    def fail(self, error: Exception) -> None:
-        """Nobody waits for it."""
-
-
-async def answer(request: Request) -> list[Any]:
-    """Wait for a submitted request's answer.
-
-    When the task is cancelled, the request leaves the queue or is interrupted, and the
-    cancellation goes on when the guest has stopped; further ones change nothing.
-    """
-    try:
-        return await request.future
-    except asyncio.CancelledError:
-        if not request.future.cancelled():
-            request.future.exception()  # the answer came in the same moment: nobody needs it
-        elif request.owner is not None:
-            await request.owner.stopped(request)
-        raise
 
 
 class Mailbox:
@@ -170,6 +71,8 @@ class Mailbox:
         on_lost: called once when the worker has ended, with the requests that it did not begin.
         on_progress: called after answers have arrived.
         on_returned: called with a request that `call_back` has brought back.
+        on_answered: called with each request that the worker has answered, before its future is
+            done.
     """
 
     def __init__(
@@ -178,15 +81,19 @@ class Mailbox:
         on_lost: Callable[[Death, list[Request]], None],
         on_progress: Callable[[], None] | None = None,
         on_returned: Callable[[Request], None] | None = None,
+        on_answered: Callable[[Request], None] | None = None,
     ) -> None:
         self._backend = backend
         self._on_lost = on_lost
         self._on_progress = on_progress
         self._on_returned = on_returned
+        self._on_answered = on_answered
         self._queue: deque[Request] = deque()
         self._sent: deque[Request] = deque()
+        self._nested: dict[int, Request] = {}  # requests of host functions, by number
         self._number = 0
-        self._called_back = 0  # up to which number
+        self._nested_number = NESTED
+        self._host_call = 0  # the number of the last one
         self._bulk: Iterator[bytes] | None = None  # of the first request in the queue
         self._ready = False
         self._killed: str | None = None
@@ -194,8 +101,9 @@ class Mailbox:
         self._flush_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._head_since = 0.0  # when the first sent request became the first
-        self.state = 0
-        """The state of the VM at the last answer; a mailbox with many VMs has no use for it."""
+        self._released: dict[int, list[int]] = {}  # handles that nobody has any more, by VM
+        self.references = References()
+        """The objects that the worker may hold."""
 
     async def start(self) -> None:
         """Start the worker. Requests may be submitted before.
@@ -235,9 +143,13 @@ class Mailbox:
 
     # --- Making requests --------------------------------------------------------------------------
 
-    def submit(self, request: Request) -> None:
-        """Put a request at the end of the queue. Never waits."""
+    def submit(self, request: Request, within: HostCallScope | None = None) -> None:
+        """Put a request at the end of the queue, or have it run at once, inside of a host function
+        that waits for it. Never waits."""
         request.owner = self
+        if within is not None:
+            self._send_within(within, request)
+            return
         self._queue.append(request)
         if not self._ready or self._flush_scheduled:
             return
@@ -247,6 +159,43 @@ class Mailbox:
             self._loop.call_soon(self._flush)
         else:
             self._flush()  # the worker has nothing to do
+
+    def reply(self, reply: HostReply, objects: Sequence[ExternRef]) -> None:
+        """Let a guest go on that waits for a host function."""
+        self.references.sent(objects)
+        self._backend.send(encode(reply))
+
+    def interrupt(self, request: Request) -> None:
+        """Ask for the end of a request, without waiting for it."""
+        if request.open:
+            self._backend.interrupt(request.number)
+
+    def ask_now(self, datagram: bytes) -> bytes:
+        """Have the worker's watchdog answer, and block until it has; for plain host functions.
+
+        Raises:
+            WasmEdgeError: it does not; it is then killed.
+        """
+        return self._backend.ask_now(datagram)
+
+    def release(self, vm: int, handle: int) -> None:
+        """Let the worker forget a handle. From any thread: the garbage collector calls it."""
+        if not self._gone:
+            with contextlib.suppress(RuntimeError):  # the event loop is closed
+                self._loop.call_soon_threadsafe(self._release, vm, handle)
+
+    def _release(self, vm: int, handle: int) -> None:
+        if not self._released:
+            self._loop.call_soon(self._send_released)
+        self._released.setdefault(vm, []).append(handle)
+
+    def _send_released(self) -> None:
+        released, self._released = self._released, {}
+        if self._ready and not self._gone:
+            for vm, handles in released.items():
+                for start in range(0, len(handles), MAX_ARRAY):
+                    part = tuple(handles[start : start + MAX_ARRAY])
+                    self._backend.send(encode(Release(vm, part)))
 
     async def stopped(self, request: Request) -> None:
         """Interrupt a request whose future is done, and wait until it cannot run any more."""
@@ -264,7 +213,7 @@ class Mailbox:
         """Kill the worker if the interrupted request is what it is running."""
         if request.ended is None or request.ended.done() or self._gone:
             return
-        if self._sent and self._sent[0] is request:
+        if request.number >= NESTED or (self._sent and self._sent[0] is request):
             self._backend.kill(
                 f"the call did not stop within {GRACE_SECONDS} s of being interrupted"
             )
@@ -290,9 +239,14 @@ class Mailbox:
     def call_back(self) -> None:
         """Ask for what has been sent behind the request that is running: see `on_returned`."""
         for position, request in enumerate(self._sent):
-            if position and request.open and request.number > self._called_back:
-                self._called_back = request.number
+            if position and request.open and request.vm is None and not request.called_back:
+                request.called_back = True
                 self._backend.withdraw(request.number)
+
+    @property
+    def in_host_call(self) -> bool:
+        """Whether the request that is running waits for a host function."""
+        return bool(self._sent) and self._sent[0].in_host_call
 
     @property
     def head(self) -> int:
@@ -331,10 +285,15 @@ class Mailbox:
                     frames.clear()
                     continue
                 self._bulk = None
+            if request.descriptors is not None and not backend.send_descriptors(
+                self._number + 1, request.descriptors.numbers
+            ):
+                self._loop.call_later(_FULL_SECONDS, self._flush)
+                break
             queue.popleft()
             self._number += 1
             request.number = self._number
-            request.open = True
+            self._leaves(request)
             frames.append(address(request.frame, self._number))
             if not sent:
                 self._head_since = self._loop.time()
@@ -343,6 +302,32 @@ class Mailbox:
                 self._arm(request.timeout)
         if frames:
             backend.send(b"".join(frames))
+
+    def _leaves(self, request: Request) -> None:
+        request.open = True
+        request.called_back = False
+        if request.references:
+            self.references.sent(request.references)
+        if request.descriptors is not None:
+            request.descriptors.close()
+
+    def _send_within(self, scope: HostCallScope, request: Request) -> None:
+        """Send a request past the queue: the worker is waiting for this host function."""
+        self._nested_number += 1
+        number = request.number = self._nested_number
+        descriptors = request.descriptors
+        if descriptors is not None and not self._backend.send_descriptors(
+            number, descriptors.numbers
+        ):
+            request.fail(WasmEdgeError(ErrCode.RuntimeError, "the worker takes no descriptors now"))
+            return
+        self._leaves(request)
+        self._nested[number] = request
+        bulk = () if request.bulk is None else chunks(request.bulk)
+        self._backend.send(b"".join([scope.marker, *bulk, address(request.frame, number)]))
+        if request.timeout is not None:
+            delay = request.timeout + GRACE_SECONDS
+            self._loop.call_later(delay, self._check_nested_deadline, request)
 
     def writable(self) -> None:
         """Go on sending; see `Receiver`."""
@@ -368,7 +353,14 @@ class Mailbox:
         if left + GRACE_SECONDS > 0:
             self._arm(left)
             return
-        head.verdict = CallTimeout()
+        self._overdue(head)
+
+    def _check_nested_deadline(self, request: Request) -> None:
+        if request.open and not self._gone:
+            self._overdue(request)
+
+    def _overdue(self, request: Request) -> None:
+        request.verdict = CallTimeout()
         self._backend.kill("a call did not stop after its timeout")
 
     # --- Answers ----------------------------------------------------------------------------------
@@ -380,60 +372,98 @@ class Mailbox:
             if isinstance(message, Log):
                 _log(message)
                 continue
+            if isinstance(message, Unreferenced):
+                for number, count in message.objects:
+                    self.references.dropped(number, count)
+                continue
             if not isinstance(message, _ANSWERS):
                 raise ProtocolError(f"a {type(message).__name__} out of order")
-            if not sent or sent[0].number != message.id:
-                raise ProtocolError(f"an answer to request {message.id}, which it was not running")
-            if isinstance(message, Result):
-                self._take_state(message.state)
-                sent.popleft().finish(from_wire(message.values))
-            elif isinstance(message, Failure):
-                error = error_from_wire(message.error)
-                self._take_state(message.state)
-                sent.popleft().fail(error)
-            elif isinstance(message, Items):
-                self._take_items(sent[0], message)
+            if sent and sent[0].number == message.id:
+                request = sent[0]
+            elif message.id in self._nested:
+                request = self._nested[message.id]
             else:
+                raise ProtocolError(f"an answer to request {message.id}, which it was not running")
+            if isinstance(message, Result | Failure):
+                self._take_answer(request, message)
+            elif isinstance(message, HostCall):
+                self._take_host_call(request, message)
+            elif isinstance(message, Skipped):
                 self.skipped(message.id)
-                sent.popleft()
+                self._remove(message.id)
+            else:
+                _take_part(request, message)
         self._head_since = self._loop.time()
         if self._queue:
             self._flush()
         if self._on_progress is not None:
             self._on_progress()
 
-    def _take_state(self, state: int) -> None:
-        if state > _LAST_STATE:
-            raise ProtocolError(f"a VM in the state {state}")
-        self.state = state
+    def _remove(self, number: int) -> None:
+        if number >= NESTED:
+            self._nested.pop(number, None)
+        else:
+            self._sent.popleft()
 
-    def _take_items(self, request: Request, message: Items) -> None:
-        if request.items is None:
-            raise ProtocolError("Items that nobody asked for")
-        request.items += message.items
-        if len(request.items) > _MAX_ITEMS:
-            raise ProtocolError(f"an answer of more than {_MAX_ITEMS} items")
+    def _take_answer(self, request: Request, message: Result | Failure) -> None:
+        if message.state > _LAST_STATE:
+            raise ProtocolError(f"a VM in the state {message.state}")
+        values: list[Any] = []
+        error: Exception | None = None
+        if isinstance(message, Failure):
+            error = error_from_wire(message.error)
+            if isinstance(error, HostFunctionError) and request.host_error is not None:
+                error = host_error(request.host_error)
+        else:
+            try:
+                values = from_wire(message.values, self.references.get)
+            except WasmEdgeError as closed:
+                error = closed
+        self._remove(message.id)
+        if request.vm is not None:
+            request.vm.state = message.state
+        request.spent = message.spent
+        if self._on_answered is not None:
+            self._on_answered(request)
+        if error is None:
+            request.finish(values)
+        else:
+            request.fail(error)
+
+    def _take_host_call(self, request: Request, message: HostCall) -> None:
+        if request.hosts is None or request.in_host_call or message.call <= self._host_call:
+            raise ProtocolError(f"host call {message.call} out of order")
+        request.hosts.get(message.function)
+        self._host_call = message.call
+        # If nobody waits for it any more, it is being interrupted.
+        if not request.future.done():
+            request.call_host(message)
 
     def skipped(self, number: int) -> None:
         """Note that a request has not begun and will not; see `Receiver`."""
-        # Numbers are consecutive.
-        if number > self._number:
-            raise ProtocolError(f"request {number} skipped, which it did not have")
-        position = number - (self.head or self._number + 1)
-        if position < 0:
-            return  # read from the data socket already
-        request = self._sent[position]
-        if isinstance(request, _Placeholder):
+        if number >= NESTED:
+            request = self._nested.get(number) or Placeholder(number)
+        else:
+            if number > self._number:
+                raise ProtocolError(f"request {number} skipped, which it did not have")
+            # Numbers are consecutive.
+            position = number - (self.head or self._number + 1)
+            if position < 0:
+                return  # read from the data socket already
+            request = self._sent[position]
+        if isinstance(request, Placeholder):
             return  # read from the other socket already, or interrupted after it was called back
-        if request.ended is None and number > self._called_back:
+        if request.ended is None and not request.called_back:
             raise ProtocolError(f"request {number} skipped, which nobody asked for")
         # Its place in the order stays: the worker answers when it comes to it.
-        self._sent[position] = _Placeholder(number)
+        if number >= NESTED:
+            self._nested[number] = Placeholder(number)
+        else:
+            self._sent[position] = Placeholder(number)
         request.open = False
         request.number = 0
         if request.future.done():
-            if request.ended is not None and not request.ended.done():
-                request.ended.set_result(None)
+            request.finish([])
         elif self._on_returned is not None:
             self._on_returned(request)
 
@@ -443,14 +473,17 @@ class Mailbox:
         if self._timer is not None:
             self._timer.cancel()
         waiting: list[Request] = []
+        died = WorkerDied(death.pid, death.exit_code, death.signal, death.reason)
+        for request in self._nested.values():
+            request.fail(request.verdict or WorkerDied(*died.args))
+        self._nested.clear()
         for position, request in enumerate(self._sent):
-            if isinstance(request, _Placeholder):
+            if isinstance(request, Placeholder):
                 continue
             # Where the worker leaves no note, the first one counts as begun.
             begun = request.number <= death.running if death.running is not None else position == 0
             if begun or request.future.done():
-                died = WorkerDied(death.pid, death.exit_code, death.signal, death.reason)
-                request.fail(request.verdict or died)
+                request.fail(request.verdict or WorkerDied(*died.args))
             else:
                 request.open = False
                 request.number = 0
@@ -458,6 +491,20 @@ class Mailbox:
         self._sent.clear()
         waiting += self.withdraw()
         self._on_lost(death, waiting)
+
+
+def _take_part(request: Request, message: Items | Data) -> None:
+    if isinstance(message, Items):
+        if request.items is None:
+            raise ProtocolError("Items that nobody asked for")
+        request.items += message.items
+        if len(request.items) > _MAX_ITEMS:
+            raise ProtocolError(f"an answer of more than {_MAX_ITEMS} items")
+    else:
+        request.room -= len(message.data)
+        if request.room < 0:
+            raise ProtocolError("more data than was asked for")
+        request.pieces.append(message.data)
 
 
 def _log(message: Log) -> None:

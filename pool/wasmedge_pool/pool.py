@@ -17,8 +17,10 @@ import anyio
 from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import PoolClosed, WorkerDied
-from wasmedge_pool.mailbox import Mailbox, Patient, Request, answer, running_loop
-from wasmedge_pool.protocol import CreateVM, Instantiate, Load, Validate
+from wasmedge_pool.hosting import answer
+from wasmedge_pool.mailbox import Mailbox
+from wasmedge_pool.messages import CreateVM, Instantiate, Load, Validate
+from wasmedge_pool.request import Patient, Request, running_loop
 from wasmedge_pool.settings import config_to_wire
 from wasmedge_runtime.configure import Configure
 

@@ -9,30 +9,37 @@ import json
 import logging
 import mmap
 import os
+import select
 import socket
 import subprocess
 import sys
+import time
 import weakref
+from collections.abc import Sequence
 from typing import cast
 
 import wasmedge_pool
 import wasmedge_runtime
 from wasmedge_pool.backend import Death, Receiver
 from wasmedge_pool.errors import WorkerDied
-from wasmedge_pool.protocol import (
+from wasmedge_pool.messages import (
+    ANSWER,
     CONTROL,
+    DESCRIPTORS,
     FAULT,
     INTERRUPT,
+    PIECE,
+    REFUSAL,
     SKIPPED,
     VERSION,
     WITHDRAW,
-    Decoder,
     Hello,
     Message,
     ProtocolError,
     Ready,
-    encode,
 )
+from wasmedge_pool.protocol import Decoder, encode
+from wasmedge_runtime.errors import ErrCode, WasmEdgeError
 
 __all__ = ["WorkerProcess"]
 
@@ -42,6 +49,8 @@ _READY_SECONDS = 60.0
 # Between the end of the wire and the end of the process, and after a request to finish. A worker
 # that does not end by itself is killed then.
 _EXIT_SECONDS = 2.0
+# How long the event loop may be held up by a plain host function that looks into guest memory.
+_ASK_SECONDS = 1.0
 
 # Runs with -I: nothing of the environment, the working directory or the user's site-packages is
 # imported unless the parent's own path has it. What goes wrong before there is a protocol is sent
@@ -302,17 +311,20 @@ class WorkerProcess(asyncio.Protocol):
             if not datagram:
                 self._loop.remove_reader(self._control)
                 return
-            if datagram[0] == FAULT:
-                self._reason = self._reason or datagram[1:].decode("utf-8", "replace")
-                continue
-            try:
-                if len(datagram) != CONTROL.size or datagram[0] != SKIPPED:
-                    raise ProtocolError("nonsense on the control socket")
-                if self._receiver is not None and not self._broken:
-                    self._receiver.skipped(CONTROL.unpack(datagram)[1])
-            except ProtocolError as error:
-                self._broken = True
-                self.kill(f"it broke the protocol, {error}")
+            self._take_control(datagram)
+
+    def _take_control(self, datagram: bytes) -> None:
+        if datagram[0] == FAULT:
+            self._reason = self._reason or datagram[1:].decode("utf-8", "replace")
+            return
+        try:
+            if len(datagram) != CONTROL.size or datagram[0] != SKIPPED:
+                raise ProtocolError("nonsense on the control socket")
+            if self._receiver is not None and not self._broken:
+                self._receiver.skipped(CONTROL.unpack(datagram)[1])
+        except ProtocolError as error:
+            self._broken = True
+            self.kill(f"it broke the protocol, {error}")
 
     # --- Backend ----------------------------------------------------------------------------------
 
@@ -337,6 +349,53 @@ class WorkerProcess(asyncio.Protocol):
             self._loop.call_later(0.01, self._signal, kind, number)
         except OSError:
             pass  # it has ended; the end of the data socket tells
+
+    def send_descriptors(self, number: int, descriptors: Sequence[int]) -> bool:
+        """Send descriptors for a request, see `Backend.send_descriptors`."""
+        try:
+            socket.send_fds(self._control, [CONTROL.pack(DESCRIPTORS, number)], list(descriptors))
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # it has ended; the end of the data socket tells
+        return True
+
+    def ask_now(self, datagram: bytes) -> bytes:
+        """Ask the watchdog about memory and wait for it, see `Backend.ask_now`."""
+        end = time.monotonic() + _ASK_SECONDS
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        sent = False
+        while True:
+            if not sent:
+                poll.modify(self._control, select.POLLIN | select.POLLOUT)
+                try:
+                    self._control.send(datagram)
+                    sent = True
+                    poll.modify(self._control, select.POLLIN)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    break
+            left = end - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1000):
+                self.kill(f"its memory could not be accessed within {_ASK_SECONDS:.0f} s")
+                break
+            try:
+                reply = self._control.recv(PIECE + 1)
+            except BlockingIOError:
+                continue
+            except OSError:
+                break
+            if not reply:
+                break
+            if reply[0] in (ANSWER, REFUSAL):
+                return reply
+            # What else comes here is for the event loop, in its order.
+            self._loop.call_soon(self._take_control, reply)
+        raise WasmEdgeError(
+            ErrCode.RuntimeError, f"the memory of worker process {self.pid} cannot be accessed"
+        )
 
     def running(self) -> int | None:
         """Return the number of the last request the worker began."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wasmedge_pool.protocol import ProtocolError
+from wasmedge_pool.messages import ProtocolError
 from wasmedge_runtime.configure import (
     CompilationMode,
     CompilerOptimizationLevel,

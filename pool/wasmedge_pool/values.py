@@ -1,29 +1,44 @@
 """Wasm values and timeouts as they travel.
 
 Integers and floats go as they are (msgpack keeps all 64 bits of a float, NaN payloads included), a
-vector as its 16 bytes, the null reference as nil. References cannot travel yet.
+vector as its 16 bytes, the null reference as nil, other references as a pair of numbers, which each
+side makes and reads in its own way (`wasmedge_pool.references`, `wasmedge_pool.worker_objects`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from wasmedge_pool.protocol import MAX_ARRAY, SCALARS, Value
+from wasmedge_pool.messages import MAX_ARRAY, SCALARS, ProtocolError, Value
 from wasmedge_runtime.errors import ErrCode, WasmEdgeError
-from wasmedge_runtime.values import V128, ExternRef, FuncRef
+from wasmedge_runtime.values import V128
 
 __all__ = ["from_wire", "microseconds", "to_wire"]
 
 
-def to_wire(values: Iterable[Any]) -> tuple[Value, ...]:
+def _no_reference(value: Any) -> Value:
+    raise TypeError(f"{value!r} is not a number, a V128 or None")
+
+
+def _no_object(kind: int, number: int) -> Any:
+    raise ProtocolError(f"a reference ({kind}, {number}) where none can be")
+
+
+def to_wire(
+    values: Iterable[Any], reference: Callable[[Any], Value] = _no_reference
+) -> tuple[Value, ...]:
     """Turn arguments or results into what travels.
 
+    Args:
+        values: the values.
+        reference: gives the pair for a value that is neither a number nor a vector nor None.
+
     Raises:
-        TypeError: a value has no wasm type, or is a reference.
         OverflowError: an integer fits no wasm type.
         WasmEdgeError: there are more values than any function has.
+        whatever `reference` raises.
     """
     values = tuple(values)
     if len(values) > MAX_ARRAY:
@@ -33,35 +48,42 @@ def to_wire(values: Iterable[Any]) -> tuple[Value, ...]:
     if SCALARS.issuperset(map(type, values)):
         wire = values
     else:
-        wire = tuple([_value_to_wire(value) for value in values])
+        wire = tuple([_value_to_wire(value, reference) for value in values])
     for value in wire:
         if type(value) is int and not -(1 << 63) <= value < 1 << 64:
             raise OverflowError(f"{value} is outside the range of i64: -2**63 to 2**64 - 1")
     return wire
 
 
-def _value_to_wire(value: Any) -> Value:
+def _value_to_wire(value: Any, reference: Callable[[Any], Value]) -> Value:
     if type(value) in SCALARS:
         return value  # type: ignore[no-any-return]
     if isinstance(value, V128):
         return bytes(value)
-    if isinstance(value, FuncRef | ExternRef):
-        raise TypeError(
-            f"a {type(value).__name__} cannot travel between processes yet: "
-            "only numbers, V128 and None (the null reference) can"
-        )
     if isinstance(value, float):
         return float(value)
     if hasattr(value, "__index__"):
         return int(value.__index__())
-    raise TypeError(f"{value!r} is not a wasm value: int, float, V128 or None is needed")
+    return reference(value)
 
 
-def from_wire(wire: tuple[Value, ...]) -> list[Any]:
-    """Turn checked values from the wire into arguments or results."""
-    if bytes in map(type, wire):
-        return [V128.from_bytes(value) if type(value) is bytes else value for value in wire]
-    return list(wire)
+def from_wire(
+    wire: tuple[Value, ...], reference: Callable[[int, int], Any] = _no_object
+) -> list[Any]:
+    """Turn checked values from the wire into arguments or results.
+
+    `reference` gives what a pair of kind and number stands for.
+    """
+    if SCALARS.issuperset(map(type, wire)):
+        return list(wire)
+    return [
+        V128.from_bytes(value)
+        if type(value) is bytes
+        else reference(*value)
+        if type(value) is tuple
+        else value
+        for value in wire
+    ]
 
 
 def microseconds(timeout: float | None) -> int | None:

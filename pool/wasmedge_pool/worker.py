@@ -3,6 +3,9 @@
 Blocking reads, no event loop. Each answer leaves before the next request begins, so that a crash
 loses no answer but the one of the request that was running. Whatever the parent sends that is
 not understood ends the process.
+
+While a guest waits for a host function of the parent, what that function asks for runs inside of
+the guest's call; other requests wait for its end.
 """
 
 from __future__ import annotations
@@ -10,55 +13,49 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import select
 import socket
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from wasmedge_pool.errors import CallTimeout, error_to_wire
-from wasmedge_pool.protocol import (
+from wasmedge_pool.messages import (
+    NESTED,
     VERSION,
     Call,
+    CallHandle,
     Chunk,
-    Cleanup,
     CreateVM,
-    Decoder,
+    DropVM,
     Failure,
-    GetCodeStatus,
-    GetFunctionList,
-    GetFunctionType,
     Hello,
-    Instantiate,
-    Items,
-    Load,
+    HostCall,
+    HostReply,
     Log,
     Message,
     ProtocolError,
     Ready,
-    Register,
+    Release,
     Result,
     Run,
     Skipped,
-    Validate,
-    encode,
+    Spawn,
+    Within,
 )
+from wasmedge_pool.protocol import Decoder, encode
 from wasmedge_pool.settings import config_from_wire
-from wasmedge_pool.values import from_wire, to_wire
 from wasmedge_pool.watchdog import Watchdog
-from wasmedge_runtime.configure import Configure
+from wasmedge_pool.worker_objects import Objects
+from wasmedge_pool.worker_vm import HANDLERS, WorkerVM, make_vm
 from wasmedge_runtime.errors import ErrCode, Trap, WasmEdgeError
-from wasmedge_runtime.loader import Loader
-from wasmedge_runtime.tiers.status import CodeState
-from wasmedge_runtime.types import FunctionType, ValMut
-from wasmedge_runtime.vm import VM
+from wasmedge_runtime.waiting import wait
 
 __all__ = ["Worker", "main"]
 
-# The most functions in one `Items` message, and the most bytes of names.
-_ITEMS = 1024
-_ITEM_BYTES = 256 * 1024
-
-_TIMED = frozenset({Call, Run})
+_TIMED = frozenset({Call, CallHandle, Run})
 
 
 def main(data: int, control: socket.socket, page: int | None) -> None:
@@ -71,48 +68,12 @@ def main(data: int, control: socket.socket, page: int | None) -> None:
     """
     wire = socket.socket(fileno=data)
     try:
-        Worker(wire, control, page, _make_vm).serve()
+        Worker(wire, control, page, make_vm).serve()
     except OSError:
         # The wire broke in the middle: the parent has ended.
         os._exit(0)
     # Not through interpreter shutdown, which would wait for threads and native code.
     os._exit(0)
-
-
-class _FreshVM(VM):
-    """A VM that runs every call on an instance that is as no call had used it."""
-
-    def __init__(self, config: Configure) -> None:
-        super().__init__(config)
-        self._fresh_loader = Loader(config)
-        self._keeps_state = True
-        self._used = False
-
-    def load_wasm_buffer(self, data: bytes | bytearray | memoryview) -> None:
-        ast = self._fresh_loader.load_buffer(data)
-        # What a call could leave behind for the next. Segments that were dropped show in memories
-        # and tables only.
-        self._keeps_state = bool(
-            ast.memory_types
-            or ast.table_types
-            or any(global_type.mutability is ValMut.VAR for global_type in ast.global_types)
-        )
-        self.load_wasm_ast(ast)
-
-    def instantiate(self) -> None:
-        super().instantiate()
-        self._used = False
-
-    def execute(self, function: str, *args: Any) -> list[Any]:
-        instance = self.store.anonymous
-        if self._used and self._keeps_state and instance is not None:
-            instance.reset()
-        self._used = True
-        return super().execute(function, *args)
-
-
-def _make_vm(config: Configure, fresh: bool) -> VM:
-    return _FreshVM(config) if fresh else VM(config)
 
 
 class _Forward(logging.Handler):
@@ -125,10 +86,6 @@ class _Forward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)[:65536].encode("utf-8", "replace").decode()
         self._send(encode(Log(record.name, record.levelno, text)))
-
-
-def _never() -> None:
-    """Interrupt a request that cannot be interrupted."""
 
 
 class Worker:
@@ -154,7 +111,7 @@ class Worker:
         self._wire = wire
         self._sending = threading.Lock()
         self._decoder = Decoder(from_worker=False)
-        self._watchdog = Watchdog(control)
+        self.watchdog = Watchdog(control)
         # One write of a machine word, which the parent never sees half done.
         self._page = memoryview(
             bytearray(8) if page is None else mmap.mmap(page, mmap.PAGESIZE)
@@ -162,20 +119,15 @@ class Worker:
         if page is not None:
             os.close(page)
         self._make_vm = make_vm
-        self._vms: dict[int, Any] = {}
+        self.vms: dict[int, WorkerVM] = {}
+        self.objects = Objects()
+        self._incoming: deque[Message] = deque()
+        self._later: deque[Message] = deque()  # came during a host call, for after it
         self._bulk: list[bytes] = []
-        self._handlers: dict[type[Message], Callable[[Any, Any], tuple[Any, ...]]] = {
-            Call: self._call,
-            Run: self._run,
-            Load: self._load,
-            Register: self._register,
-            Validate: lambda vm, request: vm.validate() or (),
-            Instantiate: lambda vm, request: vm.instantiate() or (),
-            Cleanup: lambda vm, request: vm.cleanup() or (),
-            GetFunctionList: self._function_list,
-            GetFunctionType: self._function_type,
-            GetCodeStatus: self._code_status,
-        }
+        self._number = 0  # of the innermost request that runs
+        self._host_call = 0  # the number of the last one
+        self._open: set[int] = set()  # host calls that wait for their replies
+        self._replies: dict[int, HostReply] = {}
 
     def serve(self) -> None:
         """Take and run requests until the parent closes its side.
@@ -184,150 +136,194 @@ class Worker:
             ProtocolError: the parent sent something it must not.
             OSError: the wire broke.
         """
-        receive = self._wire.recv
-        while data := receive(256 * 1024):
-            for message in self._decoder.feed(data):
-                self._take(message)
+        later, incoming = self._later, self._incoming
+        receive, feed, take = self._wire.recv, self._decoder.feed, self._take
+        while True:
+            while later:
+                take(later.popleft())
+            while incoming:
+                take(incoming.popleft())
+                if later:
+                    break
+            else:
+                data = receive(256 * 1024)
+                if not data:
+                    return
+                incoming.extend(feed(data))
 
     def _take(self, message: Message) -> None:
-        handler = self._handlers.get(type(message))
-        if handler is not None:
-            request: Any = message
-            vm = self._vms.get(request.vm)
-            if vm is None:
-                raise ProtocolError(f"there is no VM {request.vm}")
-            timeout = request.timeout if type(message) in _TIMED else None
-            self._answer(request, handler, vm, timeout)
+        kind = type(message)
+        if kind in HANDLERS:
+            self._run(message)
         elif isinstance(message, Chunk):
             if not message.offset:
                 self._bulk.clear()  # what came before belonged to a request that was cancelled
             self._bulk.append(message.data)
+        elif isinstance(message, Within):
+            self._run_within(message.call)
+        elif isinstance(message, Release):
+            vm = self.vms.get(message.vm)
+            if vm is not None:
+                vm.release(message.handles)
+        elif isinstance(message, HostReply):
+            pass  # its guest was interrupted meanwhile
         elif isinstance(message, Hello):
             if message.version != VERSION:
                 raise ProtocolError(f"this worker speaks version {VERSION}, not {message.version}")
             logger = logging.getLogger("wasmedge")
             logger.setLevel(message.log_level)
             logger.propagate = False
-            logger.addHandler(_Forward(self._send))
-            self._send(encode(Ready(VERSION, os.getpid())))
-        elif isinstance(message, CreateVM):
-            self._answer(message, self._create, None, None)
+            logger.addHandler(_Forward(self.send))
+            self.send(encode(Ready(VERSION, os.getpid())))
         else:
-            raise ProtocolError(f"a {type(message).__name__}, which has no handler")
+            raise ProtocolError(f"a {kind.__name__}, which has no handler")
 
-    def _answer(
-        self,
-        request: Any,
-        handler: Callable[[Any, Any], tuple[Any, ...]],
-        vm: Any,
-        timeout: int | None,
-    ) -> None:
+    def _run(self, request: Any) -> None:
+        """Run a request and answer it."""
         number = request.id
+        kind = type(request)
+        vm = self.vms.get(request.vm)
+        if vm is None and kind is not CreateVM:
+            raise ProtocolError(f"there is no VM {request.vm}")
+        timeout = request.timeout if kind in _TIMED else None
+        if not self.watchdog.begin(number, None if vm is None else vm.interrupt, timeout):
+            if kind is Spawn:
+                for descriptor in self.watchdog.take_descriptors(number):
+                    os.close(descriptor)
+            self.send(encode(Skipped(number)))
+            return
         values: tuple[Any, ...] = ()
         error: Exception | None = None
-        if not self._watchdog.begin(number, _never if vm is None else vm.interrupt, timeout):
-            self._send(encode(Skipped(number)))
-            return
-        self._page[0] = number
+        outer, self._number = self._number, number
+        if number < NESTED:
+            self._page[0] = number
+        started = time.perf_counter_ns()
         try:
-            values = handler(vm, request)
+            if vm is None:
+                self._create(request)
+            else:
+                values = HANDLERS[kind](vm, request)
         except Exception as raised:
             error = raised
-        timed_out = self._watchdog.end(number)
+        spent = time.perf_counter_ns() - started
+        timed_out = self.watchdog.end(number)
+        self._number = outer
+        state = 0 if vm is None else vm.state
+        if kind is DropVM:
+            del self.vms[request.vm]
+        reply: bytes
         if error is None:
-            state = 0 if vm is None else int(vm.state)
-            reply = encode(Result(number, state, values))
+            reply = encode(Result(number, state, spent, values))
         else:
             if timed_out and isinstance(error, Trap) and error.code is ErrCode.Interrupted:
                 error = CallTimeout()
-            state = 0 if vm is None else int(vm.state)
-            reply = encode(Failure(number, state, error_to_wire(error)))
-        self._send(reply)
+            reply = encode(Failure(number, state, spent, error_to_wire(error)))
+            # Its traceback holds the values of the call.
+            error = None
+        values = ()
+        if self.objects.dropped:
+            for message in self.objects.unreferenced():
+                self.send(encode(message))
+        self.send(reply)
 
-    def _send(self, frame: bytes) -> None:
+    def _create(self, request: CreateVM) -> None:
+        vm = self._make_vm(config_from_wire(request.config), bool(request.fresh))
+        self.vms[request.vm] = WorkerVM(self, vm)
+
+    def send(self, frame: bytes) -> None:
+        """Send a whole frame; from any thread."""
         with self._sending:
             self._wire.sendall(frame)
 
-    def _take_bulk(self) -> bytes:
+    def take_bulk(self) -> bytes:
+        """The bytes that came before the request that runs."""
         data = b"".join(self._bulk)
         self._bulk.clear()
         return data
 
-    # --- Requests ---------------------------------------------------------------------------------
+    # --- Host functions of the parent -------------------------------------------------------------
 
-    def _create(self, vm: None, request: CreateVM) -> tuple[Any, ...]:
-        self._vms[request.vm] = self._make_vm(config_from_wire(request.config), bool(request.fresh))
-        return ()
+    def call_parent(self, function: int, memory: Any, arguments: tuple[Any, ...]) -> HostReply:
+        """Have the parent run a host function, and run what that asks for meanwhile.
 
-    def _call(self, vm: Any, request: Call) -> tuple[Any, ...]:
-        arguments = from_wire(request.arguments)
-        if request.module is None:
-            results = vm.execute(request.function, *arguments)
+        Raises:
+            Trap: interrupted.
+        """
+        self._host_call += 1
+        call = self._host_call
+        has_memory = int(memory is not None)
+        frame = encode(HostCall(self._number, call, function, has_memory, arguments))
+        lent = self.watchdog.lend(call, memory)
+        self._open.add(call)
+        self.send(frame)
+        try:
+            while call not in self._replies:
+                self._take_inside(self._next_inside())
+            return self._replies.pop(call)
+        finally:
+            self._open.discard(call)
+            self.watchdog.lend(*lent)
+
+    @property
+    def caller_memory(self) -> Any:
+        """The memory of whoever called the innermost open host function.
+
+        Raises:
+            WasmEdgeError: none is open, or the caller has none.
+        """
+        memory = self.watchdog.lent[1]
+        if memory is None:
+            raise WasmEdgeError(ErrCode.RuntimeError, "this host call is over")
+        return memory
+
+    def _next_inside(self) -> Message:
+        """The next message, during a host call; an interruption ends the waiting."""
+        while not self._incoming:
+            ready = wait(
+                {self._wire.fileno(): select.POLLIN}, None, lambda: self.watchdog.interrupted
+            )
+            if ready is None:
+                raise Trap(ErrCode.Interrupted)
+            data = self._wire.recv(256 * 1024)
+            if not data:
+                os._exit(0)  # the parent wants the end, or has ended
+            self._incoming.extend(self._decoder.feed(data))
+        return self._incoming.popleft()
+
+    def _take_inside(self, message: Message) -> None:
+        if isinstance(message, HostReply):
+            if message.call in self._open:
+                self._replies[message.call] = message
+        elif isinstance(message, Within):
+            self._run_within(message.call)
         else:
-            results = vm.execute_registered(request.module, request.function, *arguments)
-        return _results(request.function, results)
+            self._later.append(message)
 
-    def _run(self, vm: Any, request: Run) -> tuple[Any, ...]:
-        arguments = from_wire(request.arguments)
-        if request.path is None:
-            results = vm.run_wasm_buffer(self._take_bulk(), request.function, *arguments)
-        else:
-            results = vm.run_wasm_file(os.fsdecode(request.path), request.function, *arguments)
-        return _results(request.function, results)
+    def _run_within(self, call: int) -> None:
+        """Run the request behind a `Within`, with the chunks in front of it."""
+        outer, self._bulk = self._bulk, []
+        try:
+            request: Any = self._next_part()
+            while isinstance(request, Chunk):
+                self._bulk.append(request.data)
+                request = self._next_part()
+            if type(request) not in HANDLERS:
+                raise ProtocolError(f"a {type(request).__name__} inside of a host call")
+            if call in self._open:
+                self._run(request)
+            else:
+                over = WasmEdgeError(ErrCode.Interrupted, "the host function's call is over")
+                self.watchdog.begin(request.id, None, None)
+                self.watchdog.end(request.id)
+                self.send(encode(Failure(request.id, 0, 0, error_to_wire(over))))
+        finally:
+            self._bulk = outer
 
-    def _load(self, vm: Any, request: Load) -> tuple[Any, ...]:
-        if request.path is None:
-            vm.load_wasm_buffer(self._take_bulk())
-        else:
-            vm.load_wasm_file(os.fsdecode(request.path))
-        return ()
-
-    def _register(self, vm: Any, request: Register) -> tuple[Any, ...]:
-        if request.path is None:
-            vm.register_wasm_buffer(request.name, self._take_bulk())
-        else:
-            vm.register_wasm_file(request.name, os.fsdecode(request.path))
-        return ()
-
-    def _function_list(self, vm: Any, request: GetFunctionList) -> tuple[Any, ...]:
-        items: list[tuple[str, bytes, bytes]] = []
-        size = 0
-        for name, function_type in vm.get_function_list().items():
-            items.append(_item(name, function_type))
-            size += 4 * len(name) + sum(map(len, items[-1][1:]))
-            if len(items) == _ITEMS or size >= _ITEM_BYTES:
-                self._send(encode(Items(request.id, tuple(items))))
-                items.clear()
-                size = 0
-        self._send(encode(Items(request.id, tuple(items))))
-        return ()
-
-    def _function_type(self, vm: Any, request: GetFunctionType) -> tuple[Any, ...]:
-        if request.module is None:
-            function_type = vm.get_function_type(request.function)
-        else:
-            function_type = vm.get_function_type_registered(request.module, request.function)
-        if function_type is not None:
-            self._send(encode(Items(request.id, (_item(request.function, function_type),))))
-        return ()
-
-    def _code_status(self, vm: Any, request: GetCodeStatus) -> tuple[Any, ...]:
-        status = vm.get_code_status()
-        if status is None:
-            return ()
-        return (list(CodeState).index(status.state), *map(int, status[1:]))
-
-
-def _item(name: str, function_type: FunctionType) -> tuple[str, bytes, bytes]:
-    return name, bytes(function_type.parameters), bytes(function_type.returns)
-
-
-def _results(function: str, results: list[Any]) -> tuple[Any, ...]:
-    try:
-        return to_wire(results)
-    except TypeError as error:
-        # The call is over, only its results cannot be told.
-        raise WasmEdgeError(
-            ErrCode.RefTypeMismatch,
-            f"reference type mismatch: {function!r} has returned, but {error}",
-        ) from None
+    def _next_part(self) -> Message:
+        """The next of the messages that the parent has sent in one piece."""
+        while not self._incoming:
+            data = self._wire.recv(256 * 1024)
+            if not data:
+                os._exit(0)
+            self._incoming.extend(self._decoder.feed(data))
+        return self._incoming.popleft()

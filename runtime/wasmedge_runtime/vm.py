@@ -323,6 +323,19 @@ class VM(Closable):
             raise TypeError(f"expected a HostRegistration, not {registration!r}")
         return self._hosts.get(registration)
 
+    def add_host_module(self, registration: HostRegistration) -> WasiImportObject:
+        """Register a host module that the configuration did not ask for, and return it.
+
+        Raises:
+            InstantiationError: ModuleNameConflict when another module has its name.
+        """
+        self._check_open()
+        host = _host_module(registration)
+        self._executor.register_import(self._store, host)
+        self._hosts[registration] = host
+        self._instantiated_is_stale()
+        return host
+
     def get_statistics(self) -> Statistics:
         """Return the statistics of all calls in this VM, as far as the configuration asks."""
         self._check_open()
@@ -379,10 +392,18 @@ class VM(Closable):
 
 def _host_modules(config: Configure) -> dict[HostRegistration, WasiImportObject]:
     """The host modules that a configuration asks for."""
-    hosts = {}
     if HostRegistration.WASI in config:
-        from wasmedge_runtime.wasi import WasiImportObject
+        return {HostRegistration.WASI: _host_module(HostRegistration.WASI)}
+    return {}
 
-        hosts[HostRegistration.WASI] = WasiImportObject()
-        hosts[HostRegistration.WASI].lend()
-    return hosts
+
+def _host_module(registration: HostRegistration) -> WasiImportObject:
+    if registration is not HostRegistration.WASI:
+        raise WasmEdgeError(
+            ErrCode.RuntimeError, f"the host module {registration.value!r} is not supported yet"
+        )
+    from wasmedge_runtime.wasi import WasiImportObject
+
+    host = WasiImportObject()
+    host.lend()
+    return host

@@ -12,7 +12,8 @@ import time
 
 import msgpack
 
-from wasmedge_pool.protocol import CONTROL, MAX_MESSAGE, SKIPPED, VERSION, Items, Ready, encode
+from wasmedge_pool.messages import CONTROL, MAX_MESSAGE, SKIPPED, VERSION, Items, Ready
+from wasmedge_pool.protocol import encode
 
 # CreateVM has number 1, and is not answered by these.
 
@@ -47,34 +48,34 @@ def oversized(data: int, control: socket.socket, page: int | None) -> None:
 
 
 def a_map(data: int, control: socket.socket, page: int | None) -> None:
-    _send_and_wait(data, _frame([33, 1, 0, [{}]]))
+    _send_and_wait(data, _frame([33, 1, 0, 0, [{}]]))
 
 
 def nested(data: int, control: socket.socket, page: int | None) -> None:
     deep: list[object] = []
     for _ in range(400):
         deep = [deep]
-    _send_and_wait(data, _frame([33, 1, 0, deep]))
+    _send_and_wait(data, _frame([33, 1, 0, 0, deep]))
 
 
 def wrong_types(data: int, control: socket.socket, page: int | None) -> None:
-    _send_and_wait(data, _frame([33, 1, 0, ["text"]]))
+    _send_and_wait(data, _frame([33, 1, 0, 0, ["text"]]))
 
 
 def unknown_number(data: int, control: socket.socket, page: int | None) -> None:
-    _send_and_wait(data, _frame([33, 77, 0, []]))
+    _send_and_wait(data, _frame([33, 77, 0, 0, []]))
 
 
 def answered_twice(data: int, control: socket.socket, page: int | None) -> None:
-    _send_and_wait(data, _frame([33, 1, 0, []]) * 2)
+    _send_and_wait(data, _frame([33, 1, 0, 0, []]) * 2)
 
 
 def unknown_state(data: int, control: socket.socket, page: int | None) -> None:
-    _send_and_wait(data, _frame([33, 1, 9, []]))
+    _send_and_wait(data, _frame([33, 1, 9, 0, []]))
 
 
 def no_error(data: int, control: socket.socket, page: int | None) -> None:
-    _send_and_wait(data, _frame([35, 1, 0, ["trap", 0xFFFF, None, None, [], []]]))
+    _send_and_wait(data, _frame([35, 1, 0, 0, ["trap", 0xFFFF, None, None, [], []]]))
 
 
 def ready_again(data: int, control: socket.socket, page: int | None) -> None:
@@ -109,7 +110,7 @@ def unasked_skip_in_order(data: int, control: socket.socket, page: int | None) -
 
 def endless_items(data: int, control: socket.socket, page: int | None) -> None:
     wire = _begin(data)
-    wire.sendall(_frame([33, 1, 0, []]))  # the list has been asked for, right behind
+    wire.sendall(_frame([33, 1, 0, 0, []]))  # the list has been asked for, right behind
     frame = encode(Items(2, (("", b"", b""),) * 4096))
     while True:
         wire.sendall(frame)

@@ -13,7 +13,8 @@ from wasmedge_pool.errors import (
     error_from_wire,
     error_to_wire,
 )
-from wasmedge_pool.protocol import Decoder, Failure, ProtocolError, encode
+from wasmedge_pool.messages import Failure, ProtocolError
+from wasmedge_pool.protocol import Decoder, encode
 from wasmedge_runtime.errors import (
     ErrCode,
     HostFunctionError,
@@ -25,7 +26,7 @@ from wasmedge_runtime.errors import (
 
 
 def _through(error: Exception) -> Exception:
-    frame = encode(Failure(1, 0, error_to_wire(error)))
+    frame = encode(Failure(1, 0, 0, error_to_wire(error)))
     [message] = Decoder(from_worker=True).feed(frame)
     assert isinstance(message, Failure)
     return error_from_wire(message.error)

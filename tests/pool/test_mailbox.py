@@ -18,9 +18,9 @@ from tests.pool.test_process import actor, call, gone
 from wasmedge_pool import mailbox
 from wasmedge_pool.actor import VM_NAME, Actor
 from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost
-from wasmedge_pool.mailbox import Request
+from wasmedge_pool.messages import Call, GetFunctionList, Load
 from wasmedge_pool.process import WorkerProcess
-from wasmedge_pool.protocol import Call, GetFunctionList, Load
+from wasmedge_pool.request import Request
 from wasmedge_runtime.configure import Configure
 from wasmedge_runtime.errors import ErrCode, Trap, WasmEdgeError
 
@@ -45,7 +45,7 @@ def test_errors_arrive_as_they_were_raised(run: Run[None]) -> None:
         with pytest.raises(WasmEdgeError) as unknown:
             await call(vm, "unknown")
         assert unknown.value.code is ErrCode.FuncNotFound
-        with pytest.raises(WasmEdgeError, match="has returned, but a ExternRef cannot travel"):
+        with pytest.raises(WasmEdgeError, match="has returned, but a reference to an object of the worker"):
             await call(vm, "reference")
         assert await call(vm, "echo", 1) == [1]
         await vm.close()

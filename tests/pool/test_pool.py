@@ -19,10 +19,10 @@ from tests.pool.test_process import gone, running
 from wasmedge_pool import pool as pool_module
 from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.errors import PoolClosed, WorkerDied
-from wasmedge_pool.mailbox import Request
+from wasmedge_pool.messages import Call
 from wasmedge_pool.pool import WorkerPool
 from wasmedge_pool.process import WorkerProcess
-from wasmedge_pool.protocol import Call
+from wasmedge_pool.request import Request
 from wasmedge_pool.values import to_wire
 
 

@@ -20,9 +20,9 @@ from tests.pool.fake_worker import FAKE
 from wasmedge_pool import mailbox, process
 from wasmedge_pool.actor import VM_NAME, Actor
 from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost, WorkerDied
-from wasmedge_pool.mailbox import Request
+from wasmedge_pool.messages import Call, GetFunctionList
 from wasmedge_pool.process import WorkerProcess
-from wasmedge_pool.protocol import Call, GetFunctionList
+from wasmedge_pool.request import Request
 from wasmedge_pool.values import to_wire
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,37 +11,53 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wasmedge_pool import protocol
-from wasmedge_pool.protocol import (
+from wasmedge_pool.messages import (
     CHUNK,
     MAX_ARRAY,
     MAX_MESSAGE,
+    TAGS,
     Call,
+    CallHandle,
     Chunk,
     Cleanup,
     CreateVM,
-    Decoder,
+    Data,
+    DropVM,
     Failure,
+    Find,
     GetCodeStatus,
+    GetExitCode,
     GetFunctionList,
     GetFunctionType,
+    GetStatistics,
     Hello,
+    HostCall,
+    HostReply,
+    InitWasi,
     Instantiate,
     Items,
+    List,
     Load,
     Log,
     Message,
+    Operate,
     ProtocolError,
+    ReadMemory,
     Ready,
     Register,
+    RegisterImport,
+    Release,
     Result,
     Run,
+    SetStatistics,
     Skipped,
+    Spawn,
+    Unreferenced,
     Validate,
-    address,
-    chunks,
-    encode,
+    Within,
+    WriteMemory,
 )
+from wasmedge_pool.protocol import Decoder, address, chunks, encode
 
 FROM_PARENT: list[Message] = [
     Hello(1, 40),
@@ -59,14 +75,33 @@ FROM_PARENT: list[Message] = [
     GetFunctionList(1, 1),
     GetFunctionType(1, 1, None, "fib"),
     GetCodeStatus(1, 1),
+    RegisterImport(1, 1, "env", ((0, b"\x7f", b"", 0, None),), (("f", 0, (0,)),)),
+    Find(1, 1, 2, None, "memory"),
+    List(1, 1, 0, "math"),
+    Operate(1, 1, 3, 0, ((0, 17), 2)),
+    CallHandle(1, 1, 3, (1,), None),
+    ReadMemory(1, 1, 3, 0, 65536),
+    WriteMemory(1, 1, 3, 8),
+    Release(1, (3, 4)),
+    GetStatistics(1, 1),
+    SetStatistics(1, 1, None, 1, 0),
+    InitWasi(1, 1, ("program",), ("A=1",), (".:/data",), ()),
+    GetExitCode(1, 1),
+    Spawn(1, 1, b"/a", ("program",), (), (), ("127.0.0.1:80",)),
+    DropVM(1, 1),
+    HostReply(1, 0, (5,)),
+    Within(1),
 ]
 FROM_WORKER: list[Message] = [
     Ready(1, 4711),
-    Result(1, 3, (17711, -0.0, bytes(16), None)),
+    Result(1, 3, 1200, (17711, -0.0, bytes(16), None)),
     Items(1, (("fib", b"\x7f", b"\x7f"),)),
-    Failure(1, 0, ("trap", 0x89, None, None, (), ())),
+    Failure(1, 0, 1200, ("trap", 0x89, None, None, (), ())),
     Skipped(5),
     Log("wasmedge", 10, "text"),
+    Data(1, b"bytes"),
+    HostCall(1, 1, 0, 1, (5, (0, 17))),
+    Unreferenced(((17, 2),)),
 ]
 
 
@@ -89,7 +124,7 @@ def test_the_parent_understands_the_worker(message: Message) -> None:
 
 
 def test_these_are_all_messages() -> None:
-    assert {type(message) for message in FROM_PARENT + FROM_WORKER} == set(protocol._TAGS)
+    assert {type(message) for message in FROM_PARENT + FROM_WORKER} == set(TAGS)
 
 
 @pytest.mark.parametrize("message", FROM_PARENT, ids=_name)

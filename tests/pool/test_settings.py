@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wasmedge_pool.protocol import CreateVM, Decoder, ProtocolError, encode
+from wasmedge_pool.messages import CreateVM, ProtocolError
+from wasmedge_pool.protocol import Decoder, encode
 from wasmedge_pool.settings import _PROPERTIES, config_from_wire, config_to_wire
 from wasmedge_runtime.configure import (
     CompilationMode,

@@ -121,8 +121,12 @@ class WasiImportObject(ImportObject):
         be called any more."""
         return self._wasi.exited
 
-    def _release(self) -> None:
+    def close_descriptors(self) -> None:
+        """Close all that the program has open, its standard streams too; the exit code stays."""
         self._wasi.table = DescriptorTable()
+
+    def _release(self) -> None:
+        self.close_descriptors()
 
 
 def _text(what: str, value: object) -> bytes:

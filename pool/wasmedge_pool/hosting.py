@@ -1,0 +1,246 @@
+"""Host functions that run in the parent: which there are, and how a guest's call of one is served.
+
+A guest that calls one waits in the worker. The task that awaits the guest's call wakes up, runs
+the function, in its own context, and sends what it gave; then it goes on waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Coroutine, Iterable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from wasmedge_pool.caller_memory import AwaitedCallerMemory, CallerMemory
+from wasmedge_pool.handles import FunctionHandle
+from wasmedge_pool.imports import Function
+from wasmedge_pool.messages import (
+    FUNCTION,
+    HOST_FUNCTION,
+    OBJECT,
+    RAISED,
+    RETURNED,
+    TERMINATED,
+    HostCall,
+    HostReply,
+    ProtocolError,
+    Value,
+    Within,
+)
+from wasmedge_pool.protocol import encode
+from wasmedge_pool.request import Request
+from wasmedge_pool.values import from_wire, to_wire
+from wasmedge_runtime.errors import MESSAGES, ErrCode, HostFunctionError, Terminate, WasmEdgeError
+from wasmedge_runtime.values import ExternRef, FuncRef
+
+if TYPE_CHECKING:
+    from wasmedge_pool.mailbox import Mailbox
+
+__all__ = ["HostCallScope", "HostFunctions", "answer", "open_scope"]
+
+
+class HostFunctions:
+    """The host functions of one VM, or of a pool, by number; and its arguments on their way."""
+
+    def __init__(self) -> None:
+        self._functions: list[Function] = []
+        self._numbers: dict[int, int] = {}
+
+    def number(self, function: Function) -> int:
+        """The number of a host function, which it gets when it is first asked for."""
+        number = self._numbers.get(id(function))
+        if number is None:
+            number = self._numbers[id(function)] = len(self._functions)
+            self._functions.append(function)  # and so its id is not used again
+        return number
+
+    def get(self, number: int) -> Function:
+        """The function of a number.
+
+        Raises:
+            ProtocolError: there is none that a worker could call.
+        """
+        if number >= len(self._functions) or self._functions[number].place is not None:
+            raise ProtocolError(f"a call of host function {number}, which it was not given")
+        return self._functions[number]
+
+    def to_wire(self, values: Iterable[Any]) -> tuple[tuple[Value, ...], list[ExternRef]]:
+        """Turn arguments, or what a host function gave, into what travels, and the objects among
+        them. An object that is no wasm value is wrapped in an `ExternRef`.
+
+        Raises:
+            OverflowError: an integer fits no wasm type.
+            WasmEdgeError: too many values, a closed `ExternRef`, or an unknown host function.
+        """
+        objects: list[ExternRef] = []
+
+        def reference(value: Any) -> Value:
+            if isinstance(value, FunctionHandle):
+                return FUNCTION, value.index
+            if isinstance(value, FuncRef):
+                if not isinstance(value.function, Function):
+                    return FUNCTION, value.index
+                value = value.function
+            if isinstance(value, Function):
+                number = self._numbers.get(id(value))
+                if number is None:
+                    raise WasmEdgeError(
+                        ErrCode.WrongInstanceAddress,
+                        "wrong instance address: this host function is not registered with this "
+                        "VM; add it to an ImportObject and call register_import first",
+                    )
+                return HOST_FUNCTION, number
+            wrapped = value if isinstance(value, ExternRef) else ExternRef(value)
+            wrapped.value  # raises for a closed one  # noqa: B018
+            objects.append(wrapped)
+            return OBJECT, wrapped._handle
+
+        return to_wire(values, reference), objects
+
+
+class HostCallScope:
+    """A host function that runs: what is asked of the same worker meanwhile runs inside of it."""
+
+    def __init__(self, mailbox: Mailbox, request: Request, number: int) -> None:
+        self.mailbox = mailbox
+        self.request = request
+        self.number = number
+        self.marker = encode(Within(number))
+        """In front of each request that is made inside."""
+        self.outer = _scope.get()
+        self.open = True
+
+    def ask(self, request: Request) -> Coroutine[Any, Any, list[Any]]:
+        """Have a request answered inside of this call.
+
+        Raises:
+            WasmEdgeError: the call is over.
+        """
+        self.check_open()
+        self.mailbox.submit(request, self)
+        return answer(request)
+
+    def check_open(self) -> None:
+        """Raise when the call is over."""
+        if not self.open:
+            raise WasmEdgeError(
+                ErrCode.RuntimeError,
+                "the memory that a host function gets can be used during its call only; "
+                "`get_store()` and `find_memory` give one that stays",
+            )
+
+
+_scope: ContextVar[HostCallScope | None] = ContextVar("wasmedge_host_call", default=None)
+
+
+def open_scope(mailbox: Mailbox) -> HostCallScope | None:
+    """The innermost running host function that this task, or what started it, is part of, and that
+    was called from a mailbox's worker; None when there is none."""
+    scope = _scope.get()
+    while scope is not None and not (scope.open and scope.mailbox is mailbox):
+        scope = scope.outer
+    return scope
+
+
+async def answer(request: Request) -> list[Any]:
+    """Wait for a submitted request's answer, and run the host functions that its guest calls.
+
+    When the task is cancelled, the request leaves the queue or is interrupted, and the
+    cancellation goes on when the guest has stopped; further ones change nothing.
+    """
+    try:
+        while True:
+            values = await request.future
+            call = request.host_call
+            if call is None:
+                return values
+            request.host_call = None
+            await _serve(request, call)
+    except asyncio.CancelledError:
+        future = request.future
+        if future.done() and not future.cancelled():
+            future.exception()  # the answer came in the same moment: nobody needs it
+        else:
+            future.cancel()
+            if request.owner is not None:
+                await request.owner.stopped(request)
+        raise
+    except Exception:
+        raise
+    except BaseException:
+        # KeyboardInterrupt or SystemExit in a host function, which may be the end of the loop.
+        request.future.cancel()
+        if request.owner is not None:
+            request.owner.interrupt(request)
+        raise
+
+
+async def _serve(request: Request, call: HostCall) -> None:
+    """Run a host function, and send what it gave, unless its guest has gone meanwhile."""
+    mailbox = request.owner
+    task = asyncio.current_task()
+    if mailbox is None or task is None or request.hosts is None or not request.open:
+        return  # it failed before this task came to it
+    scope = HostCallScope(mailbox, request, call.call)
+    others = task.cancelling()
+    token = _scope.set(scope)
+    request.server = task
+    reply = None
+    try:
+        reply = await _run(request.hosts, scope, call)
+    except asyncio.CancelledError:
+        if request.server is task or task.uncancel() > others:
+            raise
+    except ProtocolError as error:
+        mailbox.kill(f"it broke the protocol, {error}")
+    except Exception as error:
+        request.host_error = error
+        reply = HostReply(call.call, RAISED, ()), []
+    finally:
+        scope.open = False
+        _scope.reset(token)
+        ended = request.server is None
+        request.server = None
+    if not ended:
+        if reply is not None:
+            mailbox.reply(*reply)
+    elif task.cancelling() > others:
+        # `Request._end` cancelled this task, which has not noticed yet, or took no notice.
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if task.uncancel() > others:
+                raise
+        else:
+            task.uncancel()
+
+
+async def _run(
+    hosts: HostFunctions, scope: HostCallScope, call: HostCall
+) -> tuple[HostReply, list[ExternRef]]:
+    function = hosts.get(call.function)
+    memory: Any = None
+    if call.memory:
+        memory = AwaitedCallerMemory(scope) if function.awaited else CallerMemory(scope)
+    try:
+        parameters = from_wire(call.arguments, scope.mailbox.references.get)
+        result = function.run(memory, parameters)
+        if inspect.isawaitable(result):
+            result = await result
+    except Terminate:
+        return HostReply(call.call, TERMINATED, ()), []
+    values = () if result is None else result if isinstance(result, tuple | list) else (result,)
+    wire, objects = hosts.to_wire(values)
+    return HostReply(call.call, RETURNED, wire), objects
+
+
+def host_error(error: Exception) -> HostFunctionError:
+    """What the caller sees of an exception that a host function of this process raised."""
+    details = f": {error}" if str(error) else ""
+    failure = HostFunctionError(
+        ErrCode.ExecutionFailed,
+        f"{MESSAGES[ErrCode.ExecutionFailed]}: {type(error).__name__}{details}",
+    )
+    failure.__cause__ = error
+    return failure

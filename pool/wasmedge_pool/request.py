@@ -1,0 +1,198 @@
+"""A request: what one call is for the parent, from the task that makes it to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from wasmedge_pool.messages import HostCall, Message
+from wasmedge_pool.protocol import encode
+
+if TYPE_CHECKING:
+    from wasmedge_pool.hosting import HostFunctions
+    from wasmedge_pool.mailbox import Mailbox
+    from wasmedge_runtime.values import ExternRef
+
+__all__ = ["Descriptors", "Patient", "Placeholder", "Request", "Target", "running_loop"]
+
+
+class Target(Protocol):
+    """The parent's picture of one VM in a worker."""
+
+    state: int
+    """The VM's state at its last answer."""
+
+
+class Descriptors(Protocol):
+    """Descriptors that go to the worker with a request."""
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The descriptors, of this process."""
+
+    def close(self) -> None:
+        """Close them; called when they have been sent, or never will be. Idempotent."""
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running event loop.
+
+    Raises:
+        RuntimeError: there is none that can drive workers.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "wasmedge_async needs a running asyncio or uvloop event loop; trio is not supported. "
+            'Start with asyncio.run(main()) or anyio.run(main, backend="asyncio").'
+        ) from None
+
+
+class Patient(asyncio.Future[None]):
+    """A future that cancelling does not end: whoever waits for it raises by itself afterwards."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        # True tells the task that the cancellation is taken care of.
+        return not self.done()
+
+
+class Request:
+    """One request, from the task that made it to its answer.
+
+    Args:
+        message: the message, with the id 0. It is encoded here, in the task that makes it.
+        bulk: bytes that travel before it.
+        timeout: seconds of running time after which the worker ends it, None for no limit.
+        vm: the VM that it is for; None when any worker of a pool may have it.
+        hosts: the host functions that it may call.
+        references: the objects among its arguments.
+        descriptors: travel with it.
+
+    Raises:
+        ValueError: the message is too long.
+        RuntimeError: no event loop is running that could drive workers.
+    """
+
+    __slots__ = (
+        "bulk",
+        "called_back",
+        "descriptors",
+        "ended",
+        "frame",
+        "future",
+        "host_call",
+        "host_error",
+        "hosts",
+        "items",
+        "number",
+        "open",
+        "owner",
+        "pieces",
+        "references",
+        "room",
+        "server",
+        "spent",
+        "timeout",
+        "verdict",
+        "vm",
+    )
+
+    def __init__(
+        self,
+        message: Message,
+        bulk: bytes | None = None,
+        timeout: float | None = None,
+        *,
+        vm: Target | None = None,
+        hosts: HostFunctions | None = None,
+        references: Sequence[ExternRef] = (),
+        descriptors: Descriptors | None = None,
+    ) -> None:
+        self.frame = encode(message)
+        self.bulk = bulk
+        self.timeout = timeout
+        self.vm = vm
+        self.hosts = hosts
+        self.references = references
+        self.descriptors = descriptors
+        self.number = 0
+        """Set when it is sent."""
+        self.open = False
+        """Sent and not answered."""
+        self.called_back = False
+        """The worker was asked to skip it if it has not begun."""
+        self.owner: Mailbox | None = None
+        """Where it was submitted last."""
+        self.verdict: Exception | None = None
+        """What it fails with when its worker dies, if not with that."""
+        self.future: asyncio.Future[list[Any]] = running_loop().create_future()
+        self.ended: Patient | None = None
+        """Somebody waits for the guest to have stopped."""
+        self.spent = 0
+        """Nanoseconds that it ran, once it is answered."""
+        self.items: list[tuple[str, bytes, bytes]] | None = None
+        """What its answer consists of, if it is to have items."""
+        self.pieces: list[bytes] = []
+        self.room = 0
+        """Data of its answer, and how many bytes more it may have."""
+        self.host_call: HostCall | None = None
+        """The host function that its guest waits for, until the task that awaits it takes it up."""
+        self.server: asyncio.Task[Any] | None = None
+        """The task, while it runs that host function and may be cancelled if the request ends."""
+        self.host_error: Exception | None = None
+        """What the host function raised."""
+
+    def finish(self, values: list[Any]) -> None:
+        """End it with an answer."""
+        self._end()
+        if not self.future.done():
+            self.future.set_result(values)
+
+    def fail(self, error: Exception) -> None:
+        """End it with an error."""
+        self._end()
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def _end(self) -> None:
+        self.open = False
+        if self.descriptors is not None:
+            self.descriptors.close()
+        if self.ended is not None and not self.ended.done():
+            self.ended.set_result(None)
+        if self.server is not None:
+            # Its guest is gone: what the host function does is for nobody.
+            self.server.cancel()
+            self.server = None
+
+    @property
+    def in_host_call(self) -> bool:
+        """Whether its guest waits for a host function."""
+        return self.host_call is not None or self.server is not None
+
+    def call_host(self, call: HostCall) -> None:
+        """Wake the task that awaits it, to run a host function."""
+        waiting, self.future = self.future, self.future.get_loop().create_future()
+        self.host_call = call
+        waiting.set_result([])
+
+
+class Placeholder(Request):
+    """Stands in the order for a request that the worker will answer without running it."""
+
+    __slots__ = ()
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.open = False
+        self.timeout = self.verdict = self.items = self.ended = self.vm = self.hosts = None
+        self.host_call = self.server = self.host_error = None
+        self.spent = self.room = 0
+
+    def finish(self, values: list[Any]) -> None:
+        """Nobody waits for it."""
+
+    def fail(self, error: Exception) -> None:
+        """Nobody waits for it."""

@@ -1,0 +1,470 @@
+"""One VM in a worker: what each request does with the engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from wasmedge_pool import handles
+from wasmedge_pool.caller_memory import CALLER
+from wasmedge_pool.messages import (
+    CHUNK,
+    FUNCTION,
+    HOST_FUNCTION,
+    OBJECT,
+    Call,
+    CallHandle,
+    Cleanup,
+    CreateVM,
+    Data,
+    DropVM,
+    Find,
+    GetCodeStatus,
+    GetExitCode,
+    GetFunctionList,
+    GetFunctionType,
+    GetStatistics,
+    InitWasi,
+    Instantiate,
+    Items,
+    List,
+    Load,
+    Message,
+    Operate,
+    ProtocolError,
+    ReadMemory,
+    Register,
+    RegisterImport,
+    Run,
+    SetStatistics,
+    Spawn,
+    Validate,
+    WriteMemory,
+)
+from wasmedge_pool.protocol import encode
+from wasmedge_pool.values import from_wire, to_wire
+from wasmedge_pool.worker_imports import make_import_object
+from wasmedge_runtime.configure import Configure, HostRegistration
+from wasmedge_runtime.errors import ErrCode, WasmEdgeError
+from wasmedge_runtime.function import Function
+from wasmedge_runtime.global_ import Global
+from wasmedge_runtime.loader import Loader
+from wasmedge_runtime.memory import Memory
+from wasmedge_runtime.table import Table
+from wasmedge_runtime.tiers.status import CodeState
+from wasmedge_runtime.types import ExternType, FunctionType, Limit, ValMut
+from wasmedge_runtime.values import FuncRef
+from wasmedge_runtime.vm import VM
+
+if TYPE_CHECKING:
+    from wasmedge_pool.worker import Worker
+
+__all__ = ["HANDLERS", "WorkerVM", "make_vm"]
+
+# The most functions in one `Items` message, and the most bytes of names.
+_ITEMS = 1024
+_ITEM_BYTES = 256 * 1024
+
+_REGISTERED_MODULES = 4
+"""What `List` asks for, besides the kinds of exports."""
+
+
+class _FreshVM(VM):
+    """A VM that runs every call on an instance that is as no call had used it."""
+
+    def __init__(self, config: Configure) -> None:
+        super().__init__(config)
+        self._fresh_loader = Loader(config)
+        self._keeps_state = True
+        self._used = False
+
+    def load_wasm_buffer(self, data: bytes | bytearray | memoryview) -> None:
+        ast = self._fresh_loader.load_buffer(data)
+        # What a call could leave behind for the next. Segments that were dropped show in memories
+        # and tables only.
+        self._keeps_state = bool(
+            ast.memory_types
+            or ast.table_types
+            or any(global_type.mutability is ValMut.VAR for global_type in ast.global_types)
+        )
+        self.load_wasm_ast(ast)
+
+    def instantiate(self) -> None:
+        super().instantiate()
+        self._used = False
+
+    def execute(self, function: str, *args: Any) -> list[Any]:
+        instance = self.store.anonymous
+        if self._used and self._keeps_state and instance is not None:
+            instance.reset()
+        self._used = True
+        return super().execute(function, *args)
+
+
+def make_vm(config: Configure, fresh: bool) -> VM:
+    """Make the engine's VM, or one that runs every call on a fresh instance."""
+    return _FreshVM(config) if fresh else VM(config)
+
+
+class WorkerVM:
+    """A VM, what the parent has handles of, and the parent's host functions.
+
+    Args:
+        worker: the process that it is in.
+        vm: the engine's VM.
+    """
+
+    def __init__(self, worker: Worker, vm: Any) -> None:
+        self._worker = worker
+        self.vm = vm
+        self.interrupt: Callable[[], object] = vm.interrupt
+        self.host_functions: dict[int, Function] = {}
+        self._handles: dict[int, Any] = {}
+        self._last_handle = 0
+
+    @property
+    def state(self) -> int:
+        """How far the VM has come."""
+        return int(self.vm.state)
+
+    # --- Values -----------------------------------------------------------------------------------
+
+    def from_wire(self, values: tuple[Any, ...]) -> list[Any]:
+        """Values of the engine, from what came."""
+        return from_wire(values, self._dereference)
+
+    def to_wire(self, values: Any) -> tuple[Any, ...]:
+        """What leaves, from values of the engine."""
+        return to_wire(values, self._worker.objects.reference)
+
+    def _dereference(self, kind: int, number: int) -> Any:
+        if kind == OBJECT:
+            return self._worker.objects.get(number)
+        if kind == FUNCTION:
+            return FuncRef(number)
+        function = self.host_functions.get(number)
+        if kind != HOST_FUNCTION or function is None:
+            raise WasmEdgeError(
+                ErrCode.WrongInstanceAddress,
+                "wrong instance address: this host function is not registered with this VM",
+            )
+        return function
+
+    def call_parent(self, function: int, memory: Any, arguments: tuple[Any, ...]) -> Any:
+        """Have the parent run a host function; see `Worker.call_parent`."""
+        return self._worker.call_parent(function, memory, self.to_wire(arguments))
+
+    # --- Calls ------------------------------------------------------------------------------------
+
+    def _call(self, request: Call) -> tuple[Any, ...]:
+        arguments = self.from_wire(request.arguments)
+        if request.module is None:
+            results = self.vm.execute(request.function, *arguments)
+        else:
+            results = self.vm.execute_registered(request.module, request.function, *arguments)
+        return self._results(repr(request.function), results)
+
+    def _call_handle(self, request: CallHandle) -> tuple[Any, ...]:
+        function = self._known(request.handle, Function)
+        return self._results("the function", function(*self.from_wire(request.arguments)))
+
+    def _run(self, request: Run) -> tuple[Any, ...]:
+        arguments = self.from_wire(request.arguments)
+        return self._results(
+            repr(request.function), self._run_module(request.path, request.function, arguments)
+        )
+
+    def _run_module(self, path: bytes | None, function: str, arguments: list[Any]) -> Any:
+        if path is None:
+            return self.vm.run_wasm_buffer(self._worker.take_bulk(), function, *arguments)
+        return self.vm.run_wasm_file(os.fsdecode(path), function, *arguments)
+
+    def _results(self, function: str, results: list[Any]) -> tuple[Any, ...]:
+        try:
+            return self.to_wire(results)
+        except TypeError as error:
+            # The call is over, only its results cannot be told.
+            raise WasmEdgeError(
+                ErrCode.RefTypeMismatch,
+                f"reference type mismatch: {function} has returned, but {error}",
+            ) from None
+
+    # --- Modules ----------------------------------------------------------------------------------
+
+    def _load(self, request: Load) -> tuple[Any, ...]:
+        if request.path is None:
+            self.vm.load_wasm_buffer(self._worker.take_bulk())
+        else:
+            self.vm.load_wasm_file(os.fsdecode(request.path))
+        return ()
+
+    def _register(self, request: Register) -> tuple[Any, ...]:
+        if request.path is None:
+            self.vm.register_wasm_buffer(request.name, self._worker.take_bulk())
+        else:
+            self.vm.register_wasm_file(request.name, os.fsdecode(request.path))
+        return ()
+
+    def _register_import(self, request: RegisterImport) -> tuple[Any, ...]:
+        """Gives the handles of its tables, memories and globals, in their order."""
+        imports, shared = make_import_object(self, request, self._worker.take_bulk())
+        self.vm.register_import(imports)
+        return tuple([self._handle(one) for one in shared])
+
+    def _validate(self, request: Validate) -> tuple[Any, ...]:
+        self.vm.validate()
+        return ()
+
+    def _instantiate(self, request: Instantiate) -> tuple[Any, ...]:
+        self.vm.instantiate()
+        return ()
+
+    def _cleanup(self, request: Cleanup) -> tuple[Any, ...]:
+        self.vm.cleanup()
+        return ()
+
+    def _drop(self, request: DropVM) -> tuple[Any, ...]:
+        self._handles.clear()
+        self.vm.close()
+        return ()
+
+    # --- Questions --------------------------------------------------------------------------------
+
+    def _function_list(self, request: GetFunctionList) -> tuple[Any, ...]:
+        self._send_items(
+            request.id, [_item(name, kind) for name, kind in self.vm.get_function_list().items()]
+        )
+        return ()
+
+    def _send_items(self, number: int, items: list[tuple[str, bytes, bytes]]) -> None:
+        part: list[tuple[str, bytes, bytes]] = []
+        size = 0
+        for item in items:
+            part.append(item)
+            size += 4 * len(item[0]) + len(item[1]) + len(item[2])
+            if len(part) == _ITEMS or size >= _ITEM_BYTES:
+                self._worker.send(encode(Items(number, tuple(part))))
+                part.clear()
+                size = 0
+        self._worker.send(encode(Items(number, tuple(part))))
+
+    def _function_type(self, request: GetFunctionType) -> tuple[Any, ...]:
+        if request.module is None:
+            function_type = self.vm.get_function_type(request.function)
+        else:
+            function_type = self.vm.get_function_type_registered(request.module, request.function)
+        if function_type is not None:
+            self._send_items(request.id, [_item(request.function, function_type)])
+        return ()
+
+    def _code_status(self, request: GetCodeStatus) -> tuple[Any, ...]:
+        status = self.vm.get_code_status()
+        if status is None:
+            return ()
+        return (list(CodeState).index(status.state), *map(int, status[1:]))
+
+    def _statistics(self, request: GetStatistics) -> tuple[Any, ...]:
+        statistics = self.vm.get_statistics()
+        return (
+            statistics.instr_count,
+            statistics.total_cost,
+            statistics.wasm_time_ns,
+            statistics.host_time_ns,
+        )
+
+    def _set_statistics(self, request: SetStatistics) -> tuple[Any, ...]:
+        statistics = self.vm.get_statistics()
+        if request.table:
+            costs = self._worker.take_bulk()
+            statistics.set_cost_table(
+                [int.from_bytes(costs[at : at + 8], "big") for at in range(0, len(costs), 8)]
+            )
+        if request.limit is not None:
+            statistics.set_cost_limit(request.limit)
+        if request.clear:
+            statistics.clear()
+        return ()
+
+    # --- The store --------------------------------------------------------------------------------
+
+    def _handle(self, extern: Any) -> int:
+        self._last_handle += 1
+        self._handles[self._last_handle] = extern
+        return self._last_handle
+
+    def release(self, released: tuple[int, ...]) -> None:
+        """Forget handles."""
+        for handle in released:
+            self._handles.pop(handle, None)
+
+    def _known(self, handle: int, kind: type[Any]) -> Any:
+        found = self._worker.caller_memory if handle == CALLER else self._handles.get(handle)
+        if not isinstance(found, kind):
+            raise ProtocolError(f"handle {handle} is no {kind.__name__}")
+        return found
+
+    def _list(self, request: List) -> tuple[Any, ...]:
+        store = self.vm.store
+        if request.kind == _REGISTERED_MODULES:
+            names = store.list_module()
+        elif request.module is None:
+            lists = (store.list_function, store.list_table, store.list_memory, store.list_global)
+            names = lists[request.kind]()
+        else:
+            names = (
+                store.list_function_registered,
+                store.list_table_registered,
+                store.list_memory_registered,
+                store.list_global_registered,
+            )[request.kind](request.module)
+        self._send_items(request.id, [(name, b"", b"") for name in names])
+        return ()
+
+    def _find(self, request: Find) -> tuple[Any, ...]:
+        store = self.vm.store
+        found: Any
+        if request.module is None:
+            finds = (store.find_function, store.find_table, store.find_memory, store.find_global)
+            found = finds[request.kind](request.name)
+        else:
+            found = (
+                store.find_function_registered,
+                store.find_table_registered,
+                store.find_memory_registered,
+                store.find_global_registered,
+            )[request.kind](request.module, request.name)
+        if found is None:
+            return ()
+        handle = self._handle(found)
+        if request.kind == ExternType.FUNCTION:
+            self._send_items(request.id, [_item(request.name, found.function_type)])
+            index = found.index if found.index >= 0 else found.link(store.core).index
+            return handle, index
+        if request.kind == ExternType.TABLE:
+            kind = found.table_type
+            return handle, int(kind.ref_type), *_limit(kind.limit)
+        if request.kind == ExternType.MEMORY:
+            return handle, *_limit(found.memory_type.limit)
+        return handle, int(found.global_type.val_type), int(found.global_type.mutability)
+
+    def _operate(self, request: Operate) -> tuple[Any, ...]:
+        operation = request.operation
+        arguments = self.from_wire(request.arguments)
+        if operation <= handles.TABLE_GROW:
+            table: Table = self._known(request.handle, Table)
+            if operation == handles.TABLE_GET:
+                return self.to_wire([table.get_data(*arguments)])
+            if operation == handles.TABLE_SET:
+                table.set_data(*arguments)
+                return ()
+            if operation == handles.TABLE_SIZE:
+                return (table.size,)
+            table.grow(*arguments)
+            return ()
+        if operation <= handles.MEMORY_GROW:
+            memory: Memory = self._known(request.handle, Memory)
+            if operation == handles.MEMORY_SIZE:
+                return (memory.page_size,)
+            memory.grow_page(*arguments)
+            return ()
+        global_: Global = self._known(request.handle, Global)
+        if operation == handles.GLOBAL_GET:
+            return self.to_wire([global_.value])
+        (global_.value,) = arguments
+        return ()
+
+    def _read_memory(self, request: ReadMemory) -> tuple[Any, ...]:
+        memory: Memory = self._known(request.handle, Memory)
+        data = memory.get_data(request.offset, request.length)
+        view = memoryview(data)
+        for start in range(0, len(view), CHUNK):
+            self._worker.send(encode(Data(request.id, bytes(view[start : start + CHUNK]))))
+        return ()
+
+    def _write_memory(self, request: WriteMemory) -> tuple[Any, ...]:
+        data = self._worker.take_bulk()
+        self._known(request.handle, Memory).set_data(data, request.offset)
+        return ()
+
+    # --- WASI -------------------------------------------------------------------------------------
+
+    def _init_wasi(self, request: InitWasi | Spawn) -> Any:
+        descriptors = self._worker.watchdog.take_descriptors(request.id)
+        try:
+            wasi = self.vm.get_import_object(HostRegistration.WASI)
+            if wasi is None and isinstance(request, Spawn):
+                wasi = self.vm.add_host_module(HostRegistration.WASI)
+            if wasi is None:
+                raise WasmEdgeError(
+                    ErrCode.WrongVMWorkflow,
+                    "wrong VM workflow: this VM has no WASI; "
+                    "make it with Configure(HostRegistration.WASI)",
+                )
+            stdin, stdout, stderr = descriptors
+            wasi.init_wasi(
+                request.args,
+                request.envs,
+                request.preopens,
+                stdin,
+                stdout,
+                stderr,
+                allow_sockets=request.allow_sockets,
+            )
+            return wasi
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _set_up_wasi(self, request: InitWasi) -> tuple[Any, ...]:
+        self._init_wasi(request)
+        return ()
+
+    def _exit_code(self, request: GetExitCode) -> tuple[Any, ...]:
+        wasi = self.vm.get_import_object(HostRegistration.WASI)
+        return () if wasi is None else (wasi.wasi_get_exit_code(),)
+
+    def _spawn(self, request: Spawn) -> tuple[Any, ...]:
+        wasi = self._init_wasi(request)
+        try:
+            self._run_module(request.path, "_start", [])
+        finally:
+            wasi.close_descriptors()  # who reads what it wrote sees the end
+        return (wasi.wasi_get_exit_code(),)
+
+
+def _item(name: str, function_type: FunctionType) -> tuple[str, bytes, bytes]:
+    return name, bytes(function_type.parameters), bytes(function_type.returns)
+
+
+def _limit(limit: Limit) -> tuple[int, int | None]:
+    return limit.min, limit.max
+
+
+HANDLERS: dict[type[Message], Callable[[Any, Any], tuple[Any, ...]]] = {
+    Call: WorkerVM._call,
+    CallHandle: WorkerVM._call_handle,
+    Run: WorkerVM._run,
+    Load: WorkerVM._load,
+    Register: WorkerVM._register,
+    RegisterImport: WorkerVM._register_import,
+    Validate: WorkerVM._validate,
+    Instantiate: WorkerVM._instantiate,
+    Cleanup: WorkerVM._cleanup,
+    CreateVM: WorkerVM._drop,  # never called: there is no VM yet
+    DropVM: WorkerVM._drop,
+    GetFunctionList: WorkerVM._function_list,
+    GetFunctionType: WorkerVM._function_type,
+    GetCodeStatus: WorkerVM._code_status,
+    GetStatistics: WorkerVM._statistics,
+    SetStatistics: WorkerVM._set_statistics,
+    List: WorkerVM._list,
+    Find: WorkerVM._find,
+    Operate: WorkerVM._operate,
+    ReadMemory: WorkerVM._read_memory,
+    WriteMemory: WorkerVM._write_memory,
+    InitWasi: WorkerVM._set_up_wasi,
+    GetExitCode: WorkerVM._exit_code,
+    Spawn: WorkerVM._spawn,
+}
+"""What each request does."""
