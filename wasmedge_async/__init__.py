@@ -17,8 +17,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wasmedge_async._pool import VMPool
+    from wasmedge_async._statistics import Statistics
+    from wasmedge_async._store import Store
     from wasmedge_async._vm import VM
+    from wasmedge_async._wasi import Wasi
+    from wasmedge_pool.caller_memory import AwaitedCallerMemory, CallerMemory
     from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost, WorkerDied
+    from wasmedge_pool.handles import FunctionHandle, Global, Memory, Table
+    from wasmedge_pool.imports import Function, ImportObject
     from wasmedge_runtime.configure import (
         CompilationMode,
         CompilerOptimizationLevel,
@@ -29,9 +35,11 @@ if TYPE_CHECKING:
     )
     from wasmedge_runtime.errors import (
         ErrCode,
+        Fail,
         HostFunctionError,
         InstantiationError,
         LoadError,
+        Terminate,
         Trap,
         ValidationError,
         WasmEdgeError,
@@ -39,8 +47,18 @@ if TYPE_CHECKING:
     from wasmedge_runtime.log import set_log_debug_level, set_log_error_level
     from wasmedge_runtime.state import VMState
     from wasmedge_runtime.tiers.status import CodeState, CodeStatus
-    from wasmedge_runtime.types import FunctionType, ValType
-    from wasmedge_runtime.values import I32, I64, V128
+    from wasmedge_runtime.types import (
+        ExternType,
+        FunctionType,
+        GlobalType,
+        Limit,
+        MemoryType,
+        RefType,
+        TableType,
+        ValMut,
+        ValType,
+    )
+    from wasmedge_runtime.values import I32, I64, V128, ExternRef, FuncRef
     from wasmedge_runtime.version import (
         __version__,
         get_version,
@@ -54,7 +72,9 @@ __all__ = [
     "I64",
     "V128",
     "VM",
+    "AwaitedCallerMemory",
     "CallTimeout",
+    "CallerMemory",
     "CodeState",
     "CodeStatus",
     "CompilationMode",
@@ -62,19 +82,39 @@ __all__ = [
     "CompilerOutputFormat",
     "Configure",
     "ErrCode",
+    "ExternRef",
+    "ExternType",
+    "Fail",
+    "FuncRef",
+    "Function",
+    "FunctionHandle",
     "FunctionType",
+    "Global",
+    "GlobalType",
     "HostFunctionError",
     "HostRegistration",
+    "ImportObject",
     "InstantiationError",
+    "Limit",
     "LoadError",
+    "Memory",
+    "MemoryType",
     "PoolClosed",
     "Proposal",
+    "RefType",
+    "Statistics",
+    "Store",
+    "Table",
+    "TableType",
+    "Terminate",
     "Trap",
     "VMLost",
     "VMPool",
     "VMState",
+    "ValMut",
     "ValType",
     "ValidationError",
+    "Wasi",
     "WasmEdgeError",
     "WorkerDied",
     "__version__",
@@ -88,7 +128,9 @@ __all__ = [
 
 # Where each public name lives.
 _HOMES = {
+    "AwaitedCallerMemory": "wasmedge_pool.caller_memory",
     "CallTimeout": "wasmedge_pool.errors",
+    "CallerMemory": "wasmedge_pool.caller_memory",
     "CodeState": "wasmedge_runtime.tiers.status",
     "CodeStatus": "wasmedge_runtime.tiers.status",
     "CompilationMode": "wasmedge_runtime.configure",
@@ -96,23 +138,43 @@ _HOMES = {
     "CompilerOutputFormat": "wasmedge_runtime.configure",
     "Configure": "wasmedge_runtime.configure",
     "ErrCode": "wasmedge_runtime.errors",
+    "ExternRef": "wasmedge_runtime.values",
+    "ExternType": "wasmedge_runtime.types",
+    "Fail": "wasmedge_runtime.errors",
+    "FuncRef": "wasmedge_runtime.values",
+    "Function": "wasmedge_pool.imports",
+    "FunctionHandle": "wasmedge_pool.handles",
     "FunctionType": "wasmedge_runtime.types",
+    "Global": "wasmedge_pool.handles",
+    "GlobalType": "wasmedge_runtime.types",
     "HostFunctionError": "wasmedge_runtime.errors",
     "HostRegistration": "wasmedge_runtime.configure",
     "I32": "wasmedge_runtime.values",
     "I64": "wasmedge_runtime.values",
+    "ImportObject": "wasmedge_pool.imports",
     "InstantiationError": "wasmedge_runtime.errors",
+    "Limit": "wasmedge_runtime.types",
     "LoadError": "wasmedge_runtime.errors",
+    "Memory": "wasmedge_pool.handles",
+    "MemoryType": "wasmedge_runtime.types",
     "PoolClosed": "wasmedge_pool.errors",
     "Proposal": "wasmedge_runtime.configure",
+    "RefType": "wasmedge_runtime.types",
+    "Statistics": "wasmedge_async._statistics",
+    "Store": "wasmedge_async._store",
+    "Table": "wasmedge_pool.handles",
+    "TableType": "wasmedge_runtime.types",
+    "Terminate": "wasmedge_runtime.errors",
     "Trap": "wasmedge_runtime.errors",
     "V128": "wasmedge_runtime.values",
     "VM": "wasmedge_async._vm",
     "VMLost": "wasmedge_pool.errors",
     "VMPool": "wasmedge_async._pool",
     "VMState": "wasmedge_runtime.state",
+    "ValMut": "wasmedge_runtime.types",
     "ValType": "wasmedge_runtime.types",
     "ValidationError": "wasmedge_runtime.errors",
+    "Wasi": "wasmedge_async._wasi",
     "WasmEdgeError": "wasmedge_runtime.errors",
     "WorkerDied": "wasmedge_pool.errors",
     "__version__": "wasmedge_runtime.version",

@@ -3,16 +3,21 @@
 ::
 
     VM.execute / VMPool.execute            (wasmedge_async)
+      -> Request: one call, its host functions, its answer    request.py, hosting.py
       -> Mailbox: order, numbers, cancellation, deadlines     mailbox.py
-      -> WorkerPool: which worker, replacement                pool.py
+      -> Actor: one VM in a worker of its own                 actor.py
+         WorkerPool: which worker, replacement                pool.py
       -> Backend: start, send, receive, stop                  backend.py
       -> WorkerProcess: one child, two sockets, one page      process.py
-           data socket: messages          protocol.py, values.py, settings.py
+           data socket: messages          messages.py, protocol.py, values.py, settings.py
            ~~~ process border ~~~
-      -> worker.main: one request at a time on the engine     worker.py
-           control socket: interrupts, hang-up                watchdog.py
+      -> worker: one request at a time on the engine          worker/
+           control socket: interrupts, hang-up, memory        worker/watchdog.py
       -> Result or Failure                                    errors.py
       -> the request's future
+
+What users write or hold: host modules (imports.py, registering.py), handles of what lives in a
+worker (handles.py, caller_memory.py), and the objects that a worker refers to (references.py).
 
 Documented, but internal: what users import is `wasmedge_async`.
 """

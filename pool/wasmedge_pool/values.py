@@ -2,7 +2,7 @@
 
 Integers and floats go as they are (msgpack keeps all 64 bits of a float, NaN payloads included), a
 vector as its 16 bytes, the null reference as nil, other references as a pair of numbers, which each
-side makes and reads in its own way (`wasmedge_pool.references`, `wasmedge_pool.worker_objects`).
+side makes and reads in its own way (`wasmedge_pool.references`, `wasmedge_pool.worker.objects`).
 """
 
 from __future__ import annotations

@@ -221,10 +221,8 @@ def test_a_nan_keeps_its_bits_in_both_directions(run: Run[None], bits: int) -> N
         ("add", (10**30, 0), OverflowError),
         ("add", (1.5, 0), TypeError),
         ("add", ("1", 0), TypeError),
-        ("is_null", (object(),), TypeError),
         ("add", (1,), WasmEdgeError),
         ("nothing", (), WasmEdgeError),
-        ("self", (), WasmEdgeError),
     ],
 )
 def test_wrong_calls_are_refused_and_harm_nothing(
@@ -414,7 +412,7 @@ def test_a_worker_killed_during_a_call_fails_that_call(run: Run[None]) -> None:
             assert caught.value.exit_code is None
             with pytest.raises(VMLost):
                 await behind
-            with pytest.raises(VMLost, match="open a new VM"):
+            with pytest.raises(VMLost, match="restart"):
                 await vm.execute("add", 1, 2)
 
     run(main())

@@ -45,7 +45,9 @@ def test_errors_arrive_as_they_were_raised(run: Run[None]) -> None:
         with pytest.raises(WasmEdgeError) as unknown:
             await call(vm, "unknown")
         assert unknown.value.code is ErrCode.FuncNotFound
-        with pytest.raises(WasmEdgeError, match="has returned, but a reference to an object of the worker"):
+        with pytest.raises(
+            WasmEdgeError, match="has returned, but a reference to an object of the worker"
+        ):
             await call(vm, "reference")
         assert await call(vm, "echo", 1) == [1]
         await vm.close()

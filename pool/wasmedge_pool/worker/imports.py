@@ -26,7 +26,7 @@ from wasmedge_runtime.types import (
 )
 
 if TYPE_CHECKING:
-    from wasmedge_pool.worker_vm import WorkerVM
+    from wasmedge_pool.worker.vm import WorkerVM
 
 __all__ = ["ParentRaised", "make_import_object"]
 

@@ -44,7 +44,7 @@ from wasmedge_pool.messages import (
 )
 from wasmedge_pool.protocol import encode
 from wasmedge_pool.values import from_wire, to_wire
-from wasmedge_pool.worker_imports import make_import_object
+from wasmedge_pool.worker.imports import make_import_object
 from wasmedge_runtime.configure import Configure, HostRegistration
 from wasmedge_runtime.errors import ErrCode, WasmEdgeError
 from wasmedge_runtime.function import Function

@@ -47,9 +47,9 @@ from wasmedge_pool.messages import (
 )
 from wasmedge_pool.protocol import Decoder, encode
 from wasmedge_pool.settings import config_from_wire
-from wasmedge_pool.watchdog import Watchdog
-from wasmedge_pool.worker_objects import Objects
-from wasmedge_pool.worker_vm import HANDLERS, WorkerVM, make_vm
+from wasmedge_pool.worker.objects import Objects
+from wasmedge_pool.worker.vm import HANDLERS, WorkerVM, make_vm
+from wasmedge_pool.worker.watchdog import Watchdog
 from wasmedge_runtime.errors import ErrCode, Trap, WasmEdgeError
 from wasmedge_runtime.waiting import wait
 
@@ -220,11 +220,11 @@ class Worker:
             reply = encode(Failure(number, state, spent, error_to_wire(error)))
             # Its traceback holds the values of the call.
             error = None
-        values = ()
+        self.send(reply)
         if self.objects.dropped:
+            # Behind the reply, which may have the last reference.
             for message in self.objects.unreferenced():
                 self.send(encode(message))
-        self.send(reply)
 
     def _create(self, request: CreateVM) -> None:
         vm = self._make_vm(config_from_wire(request.config), bool(request.fresh))
