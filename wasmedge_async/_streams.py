@@ -36,7 +36,7 @@ _CHUNK = 64 * 1024
 _MOST = 1 << 20
 
 # Lines that are given from what is at hand before the event loop takes a turn.
-_LINES_PER_TURN = 256
+_LINES_PER_TURN = 64
 
 _Line = TypeVar("_Line")
 
@@ -119,8 +119,8 @@ class _PipeEnd:
         loop = asyncio.get_running_loop()
         fd = self._fd
         waiter = self._waiter = loop.create_future()
-        self._arm(loop, fd, waiter)
         try:
+            self._arm(loop, fd, waiter)
             await waiter
         finally:
             self._waiter = None
