@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wasmedge_async._pool import VMPool
+    from wasmedge_async._process import Process
     from wasmedge_async._statistics import Statistics
     from wasmedge_async._store import Store
+    from wasmedge_async._streams import ReceiveStream, SendStream
     from wasmedge_async._vm import VM
-    from wasmedge_async._wasi import Wasi
+    from wasmedge_async._wasi import Wasi, WasiImportObject
     from wasmedge_pool.caller_memory import AwaitedCallerMemory, CallerMemory
     from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost, WorkerDied
     from wasmedge_pool.handles import FunctionHandle, Global, Memory, Table
@@ -100,8 +102,11 @@ __all__ = [
     "Memory",
     "MemoryType",
     "PoolClosed",
+    "Process",
     "Proposal",
+    "ReceiveStream",
     "RefType",
+    "SendStream",
     "Statistics",
     "Store",
     "Table",
@@ -115,6 +120,7 @@ __all__ = [
     "ValType",
     "ValidationError",
     "Wasi",
+    "WasiImportObject",
     "WasmEdgeError",
     "WorkerDied",
     "__version__",
@@ -128,6 +134,10 @@ __all__ = [
 
 # Where each public name lives.
 _HOMES = {
+    "Process": "wasmedge_async._process",
+    "ReceiveStream": "wasmedge_async._streams",
+    "SendStream": "wasmedge_async._streams",
+    "WasiImportObject": "wasmedge_async._wasi",
     "AwaitedCallerMemory": "wasmedge_pool.caller_memory",
     "CallTimeout": "wasmedge_pool.errors",
     "CallerMemory": "wasmedge_pool.caller_memory",

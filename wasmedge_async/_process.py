@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from anyio import BrokenResourceError, CancelScope, create_task_group
 from anyio.abc import AsyncResource
 
+from wasmedge_async._stdio import Stdio
 from wasmedge_async._streams import ReceiveStream, SendStream
 from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost, WorkerDied
 from wasmedge_runtime.errors import ErrCode, HostFunctionError, Trap, WasmEdgeError
 
-__all__ = ["Process"]
+__all__ = ["Process", "start"]
 
 # As the command line exits: for a trap or a limit, and for what never ran.
 _TRAPPED = 134
@@ -242,3 +244,30 @@ def _code(error: BaseException) -> int:
     if isinstance(error, PoolClosed):
         return -signal.SIGKILL
     return _TRAPPED if isinstance(error, (Trap, HostFunctionError, CallTimeout)) else _NOT_RUN
+
+
+def start(
+    running: Coroutine[Any, Any, list[Any]], stdio: Stdio, kill: Callable[[str], object]
+) -> Process:
+    """The process of a program whose request has been made.
+
+    Args:
+        running: awaits its answer, with the exit code.
+        stdio: its streams.
+        kill: ends its worker.
+    """
+
+    async def exit_code() -> int:
+        (code,) = await running
+        return int(code)
+
+    # A task: somebody has to run its host functions. Cancelling it interrupts the guest.
+    outcome = asyncio.get_running_loop().create_task(exit_code())
+    return Process(
+        outcome,
+        outcome.cancel,
+        partial(kill, "its program was killed"),
+        stdio.stdin,
+        stdio.stdout,
+        stdio.stderr,
+    )

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from wasmedge_async._process import Process, start
+from wasmedge_async._program import (
+    Environment,
+    Preopens,
+    Program,
+    arguments,
+    environment,
+    folders,
+    program_of,
+)
 from wasmedge_async._statistics import Statistics
+from wasmedge_async._stdio import PIPE, Stdio, Stream
 from wasmedge_async._store import Store, function_types, items
-from wasmedge_async._wasi import Wasi
+from wasmedge_async._wasi import Wasi, WasiImportObject
 from wasmedge_pool.actor import Actor
 from wasmedge_pool.hosting import answer
 from wasmedge_pool.imports import ImportObject
@@ -26,6 +37,7 @@ from wasmedge_pool.messages import (
     Message,
     Register,
     Run,
+    Spawn,
     Validate,
 )
 from wasmedge_pool.process import WorkerProcess
@@ -174,7 +186,7 @@ class VM:
         """Instantiate a module from memory under a name, as `register_wasm_file`."""
         await self._ask(Register(0, self._actor.number, name, None), bytes(data))
 
-    async def register_import(self, import_object: ImportObject) -> None:
+    async def register_import(self, import_object: ImportObject | WasiImportObject) -> None:
         """Make functions, tables, memories and globals importable, under their module's name.
 
         Its tables, memories and globals live in this VM from then on, and their methods are
@@ -187,6 +199,9 @@ class VM:
             TypeError, OverflowError: a value does not fit its type.
         """
         await self.started()  # so that a restart cannot come in between
+        if isinstance(import_object, WasiImportObject):
+            await self._actor.ask(await import_object.request(self._actor.number, register=True))
+            return
         module = describe(import_object, self._actor.hosts)
         handles = await self._actor.ask(module.request(self._actor.number))
         module.settle(self._actor, handles)
@@ -271,6 +286,63 @@ class VM:
             message, bulk, timeout, vm=actor, hosts=actor.hosts, references=references
         )
         return await actor.ask(request)
+
+    # --- Programs ---------------------------------------------------------------------------------
+
+    async def spawn(
+        self,
+        program: Program,
+        args: Iterable[str] | None = None,
+        env: Environment = (),
+        preopens: Preopens = (),
+        stdin: Stream = PIPE,
+        stdout: Stream = PIPE,
+        stderr: Stream = PIPE,
+        *,
+        allow_sockets: Iterable[str] = (),
+    ) -> Process:
+        """Start a WASI program, to talk to it while it runs.
+
+        ::
+
+            process = await vm.spawn("program.wasm", args=["program", "x"], preopens={".": "data"})
+            await process.stdin.send(b"5\n")
+            async for line in process.stdout.lines():
+                print(line)
+            code = await process.wait()
+
+        It begins when the calls that were made before are done, runs in this VM (it replaces the
+        instantiated module, and imports what is registered), and other calls wait until it ends.
+
+        Args:
+            program: a file, or the module's bytes.
+            args: the program's arguments, with its name in front; the file's name when None.
+            env: environment variables, as a mapping or as `"NAME=value"`; none when not given.
+            preopens: folders that it may use, as for `WasiImportObject`; none when not given.
+            stdin, stdout, stderr: `PIPE`, or as for `WasiImportObject`; for stderr also `STDOUT`.
+            allow_sockets: as for `WasiImportObject`.
+
+        Raises:
+            TypeError, ValueError, OSError: an argument is not what it must be, or a stream cannot
+                be opened. What the program fails with is raised by `Process.wait`.
+        """
+        path, data, name = program_of(program)
+        given = (
+            arguments([name] if args is None else args),
+            environment(env),
+            folders(preopens),
+            arguments(allow_sockets),
+        )
+        await self.started()
+        actor = self._actor
+        stdio = await Stdio.open(stdin, stdout, stderr)
+        try:
+            message = Spawn(0, actor.number, path, *given)
+            request = Request(message, data, hosts=actor.hosts, descriptors=stdio)
+            return start(actor.ask(request), stdio, actor.end_worker)
+        except BaseException:
+            stdio.close()
+            raise
 
     # --- Questions --------------------------------------------------------------------------------
 

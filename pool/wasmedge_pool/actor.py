@@ -130,6 +130,11 @@ class Actor:
         if self._mailbox is not None:
             self._mailbox.release(VM_NAME, handle)
 
+    def end_worker(self, reason: str) -> None:
+        """End the worker; the VM is lost with it."""
+        if self._mailbox is not None:
+            self._mailbox.kill(reason)
+
     async def restart(self) -> None:
         """End the worker if it lives, and begin anew with another."""
         if self._closed:

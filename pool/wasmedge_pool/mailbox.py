@@ -200,6 +200,8 @@ class Mailbox:
     async def stopped(self, request: Request) -> None:
         """Interrupt a request whose future is done, and wait until it cannot run any more."""
         if not request.open:
+            if request.descriptors is not None:
+                request.descriptors.close_child()
             return  # in the queue, where `_flush` drops it
         request.ended = Patient()
         self._backend.interrupt(request.number)
@@ -286,7 +288,7 @@ class Mailbox:
                     continue
                 self._bulk = None
             if request.descriptors is not None and not backend.send_descriptors(
-                self._number + 1, request.descriptors.numbers
+                self._number + 1, request.descriptors.child
             ):
                 self._loop.call_later(_FULL_SECONDS, self._flush)
                 break
@@ -309,7 +311,7 @@ class Mailbox:
         if request.references:
             self.references.sent(request.references)
         if request.descriptors is not None:
-            request.descriptors.close()
+            request.descriptors.close_child()
 
     def _send_within(self, scope: HostCallScope, request: Request) -> None:
         """Send a request past the queue: the worker is waiting for this host function."""
@@ -317,7 +319,7 @@ class Mailbox:
         number = request.number = self._nested_number
         descriptors = request.descriptors
         if descriptors is not None and not self._backend.send_descriptors(
-            number, descriptors.numbers
+            number, descriptors.child
         ):
             request.fail(WasmEdgeError(ErrCode.RuntimeError, "the worker takes no descriptors now"))
             return

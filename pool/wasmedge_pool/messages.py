@@ -383,11 +383,13 @@ class SetStatistics(NamedTuple):
 
 
 class InitWasi(NamedTuple):
-    """Parent: give the VM's WASI program its world; the three descriptors of its standard streams
-    come on the control socket, with the request's number."""
+    """Parent: give the VM's WASI program its world, and with `register` 1 give WASI to a VM that
+    has none. The three descriptors of the standard streams come on the control socket, with the
+    request's number."""
 
     id: int
     vm: int
+    register: int
     args: tuple[str, ...]
     envs: tuple[str, ...]
     preopens: tuple[str, ...]
@@ -664,7 +666,7 @@ PARENT_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     21: (Release, (_number, _numbers)),
     22: (GetStatistics, (_number, _number)),
     23: (SetStatistics, (_number, _number, _number_or_nil, _number, _number)),
-    24: (InitWasi, (_number, _number, _texts, _texts, _texts, _texts)),
+    24: (InitWasi, (_number, _number, _number, _texts, _texts, _texts, _texts)),
     25: (GetExitCode, (_number, _number)),
     26: (Spawn, (_number, _number, _bytes_or_nil, _texts, _texts, _texts, _texts)),
     27: (DropVM, (_number, _number)),

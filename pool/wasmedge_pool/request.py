@@ -27,11 +27,10 @@ class Target(Protocol):
 class Descriptors(Protocol):
     """Descriptors that go to the worker with a request."""
 
-    @property
-    def numbers(self) -> Sequence[int]:
-        """The descriptors, of this process."""
+    child: list[int]
+    """The descriptors, of this process."""
 
-    def close(self) -> None:
+    def close_child(self) -> None:
         """Close them; called when they have been sent, or never will be. Idempotent."""
 
 
@@ -159,7 +158,7 @@ class Request:
     def _end(self) -> None:
         self.open = False
         if self.descriptors is not None:
-            self.descriptors.close()
+            self.descriptors.close_child()
         if self.ended is not None and not self.ended.done():
             self.ended.set_result(None)
         if self.server is not None:

@@ -85,7 +85,7 @@ FROM_PARENT: list[Message] = [
     Release(1, (3, 4)),
     GetStatistics(1, 1),
     SetStatistics(1, 1, None, 1, 0),
-    InitWasi(1, 1, ("program",), ("A=1",), (".:/data",), ()),
+    InitWasi(1, 1, 0, ("program",), ("A=1",), (".:/data",), ()),
     GetExitCode(1, 1),
     Spawn(1, 1, b"/a", ("program",), (), (), ("127.0.0.1:80",)),
     DropVM(1, 1),

@@ -34,6 +34,7 @@ from wasmedge_pool.messages import (
     Hello,
     HostCall,
     HostReply,
+    InitWasi,
     Log,
     Message,
     ProtocolError,
@@ -56,6 +57,7 @@ from wasmedge_runtime.waiting import wait
 __all__ = ["Worker", "main"]
 
 _TIMED = frozenset({Call, CallHandle, Run})
+_WITH_DESCRIPTORS = frozenset({InitWasi, Spawn})
 
 
 def main(data: int, control: socket.socket, page: int | None) -> None:
@@ -187,7 +189,7 @@ class Worker:
             raise ProtocolError(f"there is no VM {request.vm}")
         timeout = request.timeout if kind in _TIMED else None
         if not self.watchdog.begin(number, None if vm is None else vm.interrupt, timeout):
-            if kind is Spawn:
+            if kind in _WITH_DESCRIPTORS:
                 for descriptor in self.watchdog.take_descriptors(number):
                     os.close(descriptor)
             self.send(encode(Skipped(number)))

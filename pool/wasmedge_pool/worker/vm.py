@@ -46,7 +46,7 @@ from wasmedge_pool.protocol import encode
 from wasmedge_pool.values import from_wire, to_wire
 from wasmedge_pool.worker.imports import make_import_object
 from wasmedge_runtime.configure import Configure, HostRegistration
-from wasmedge_runtime.errors import ErrCode, WasmEdgeError
+from wasmedge_runtime.errors import ErrCode, InstantiationError, WasmEdgeError
 from wasmedge_runtime.function import Function
 from wasmedge_runtime.global_ import Global
 from wasmedge_runtime.loader import Loader
@@ -389,26 +389,34 @@ class WorkerVM:
 
     # --- WASI -------------------------------------------------------------------------------------
 
-    def _init_wasi(self, request: InitWasi | Spawn) -> Any:
+    def _init_wasi(self, request: InitWasi) -> tuple[Any, ...]:
+        wasi = self.vm.get_import_object(HostRegistration.WASI)
+        if wasi is None and not request.register:
+            raise WasmEdgeError(
+                ErrCode.WrongVMWorkflow,
+                "wrong VM workflow: this VM has no WASI; make it with "
+                "Configure(HostRegistration.WASI), or register a WasiImportObject",
+            )
+        if wasi is not None and request.register:
+            raise InstantiationError(
+                ErrCode.ModuleNameConflict,
+                "module name conflict: this VM has WASI already; use `init_wasi` of what "
+                "`get_import_object(HostRegistration.WASI)` gives",
+            )
+        self._start_wasi(request, wasi)
+        return ()
+
+    def _start_wasi(self, request: InitWasi | Spawn, wasi: Any) -> Any:
+        """Give its world to WASI, or to a new one."""
         descriptors = self._worker.watchdog.take_descriptors(request.id)
         try:
-            wasi = self.vm.get_import_object(HostRegistration.WASI)
-            if wasi is None and isinstance(request, Spawn):
-                wasi = self.vm.add_host_module(HostRegistration.WASI)
             if wasi is None:
-                raise WasmEdgeError(
-                    ErrCode.WrongVMWorkflow,
-                    "wrong VM workflow: this VM has no WASI; "
-                    "make it with Configure(HostRegistration.WASI)",
-                )
-            stdin, stdout, stderr = descriptors
+                wasi = self.vm.add_host_module(HostRegistration.WASI)
             wasi.init_wasi(
                 request.args,
                 request.envs,
                 request.preopens,
-                stdin,
-                stdout,
-                stderr,
+                *descriptors,
                 allow_sockets=request.allow_sockets,
             )
             return wasi
@@ -416,16 +424,12 @@ class WorkerVM:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _set_up_wasi(self, request: InitWasi) -> tuple[Any, ...]:
-        self._init_wasi(request)
-        return ()
-
     def _exit_code(self, request: GetExitCode) -> tuple[Any, ...]:
         wasi = self.vm.get_import_object(HostRegistration.WASI)
         return () if wasi is None else (wasi.wasi_get_exit_code(),)
 
     def _spawn(self, request: Spawn) -> tuple[Any, ...]:
-        wasi = self._init_wasi(request)
+        wasi = self._start_wasi(request, self.vm.get_import_object(HostRegistration.WASI))
         try:
             self._run_module(request.path, "_start", [])
         finally:
@@ -463,7 +467,7 @@ HANDLERS: dict[type[Message], Callable[[Any, Any], tuple[Any, ...]]] = {
     Operate: WorkerVM._operate,
     ReadMemory: WorkerVM._read_memory,
     WriteMemory: WorkerVM._write_memory,
-    InitWasi: WorkerVM._set_up_wasi,
+    InitWasi: WorkerVM._init_wasi,
     GetExitCode: WorkerVM._exit_code,
     Spawn: WorkerVM._spawn,
 }
