@@ -450,7 +450,8 @@ class StoreCore:
     # Interruption.
 
     def interrupt(self) -> bool:
-        """Ask the running call to stop; False when none runs.
+        """Ask the running call to stop, the outermost one and with it all that it has led to in
+        this Store; False when none runs.
 
         Returns when the call has ended, or when it is in a host function, after which it stops.
         A host function that waits in `waiting.wait` stops waiting.

@@ -90,13 +90,17 @@ class Global(Closable):
         if self._type.val_type == ValType.FUNCREF and self._type.mutability == ValMut.VAR:
             self._importers.add(instance)
 
-    def forget(self) -> list[Any]:
+    def kept(self) -> frozenset[Any]:
+        """As `Table.kept`."""
+        return frozenset(self._keepers)
+
+    def forget(self, needed: frozenset[Any] = frozenset()) -> list[Any]:
         """What need not be kept alive any more, as `Table.forget`."""
         if self._importers:
             return []
-        kept = list(self._keepers)
-        self._keepers.clear()
-        return kept
+        dropped = list(self._keepers - needed)
+        self._keepers.difference_update(dropped)
+        return dropped
 
     def handles(self) -> Iterator[int]:
         """The handle in it, unless null."""

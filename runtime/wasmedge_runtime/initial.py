@@ -100,7 +100,7 @@ class InitialState:
         self._words_end = layout.records
         self._cells = layout.global_cell(ast.imported_globals)
         self._values, self._other_globals = _global_values(ast)
-        self._extern_globals = [
+        self.extern_globals = [
             index
             for index, kind in enumerate(ast.global_types)
             if index >= ast.imported_globals and kind.val_type == ValType.EXTERNREF
@@ -139,7 +139,7 @@ class InitialState:
                 ctypes.c_uint64.from_address(cell).value = instance.record_address(immediate)
             else:
                 ctypes.memmove(cell, instance.global_address(immediate), CELL_BYTES)
-        for index in self._extern_globals:
+        for index in self.extern_globals:
             core.extern_holders.add(instance.global_at(index))
         for segment in self._elements:
             self._place_elements(instance, segment)
@@ -152,7 +152,7 @@ class InitialState:
             for content in self._contents:
                 self._fill(instance.memories[content.memory], content, self._used)
         self._used = True
-        return ctypes.string_at(instance.context + self._words, self._words_end - self._words)
+        return self.words_of(instance)
 
     def _place_elements(self, instance: ModuleInstance, segment: _Elements) -> None:
         count = len(segment.offsets)
@@ -197,10 +197,33 @@ class InitialState:
             )
             # Out of descriptors, or forbidden: then data is copied.
             with contextlib.suppress(OSError):
-                image = Image(content.start, content.end, pieces)
+                image = Image([(content.start, content.end)], pieces)
         return self._images.setdefault(content.memory, image)
 
     # Back to the start.
+
+    def own_memories(self, instance: ModuleInstance) -> list[Memory]:
+        """Those of its memories that it does not import."""
+        return instance.memories[self._imported_memories :]
+
+    def own_tables(self, instance: ModuleInstance) -> list[Table]:
+        """Those of its tables that it does not import."""
+        return instance.tables[self._imported_tables :]
+
+    def words_of(self, instance: ModuleInstance) -> bytes:
+        """Own globals, and where segments are or that they have been dropped."""
+        return ctypes.string_at(instance.context + self._words, self._words_end - self._words)
+
+    def put_words(self, instance: ModuleInstance, words: bytes) -> None:
+        """Bring back what `words_of` gave."""
+        ctypes.memmove(instance.context + self._words, words, len(words))
+
+    def reference_holders(self, instance: ModuleInstance) -> list[Table | Global]:
+        """The own tables and globals, which have kept alive what references from outside refer to;
+        none of them where such references may have left the instance again."""
+        if not self._self_contained:
+            return []
+        return [*self.own_tables(instance), *instance.own_globals()]
 
     def reset(self, instance: ModuleInstance, words: bytes) -> list[Any]:
         """Bring an instance back to where `apply` left it, which gave `words`.
@@ -211,11 +234,10 @@ class InitialState:
         Raises:
             WasmEdgeError: as `reset_memories`.
         """
-        reset_memories(instance.memories[self._imported_memories :])
-        own_tables = instance.tables[self._imported_tables :]
-        for table in own_tables:
+        reset_memories(self.own_memories(instance))
+        for table in self.own_tables(instance):
             table.reset()
-        ctypes.memmove(instance.context + self._words, words, len(words))
+        self.put_words(instance, words)
         for segment in self._elements:
             if segment.mode == ACTIVE and segment.table >= self._imported_tables:
                 self._place_elements(instance, segment)
@@ -226,14 +248,11 @@ class InitialState:
         else:
             for content in self._contents:
                 memory = instance.memories[content.memory]
-                if memory.image is None:
+                if not memory.mapped:
                     self._fill(memory, content, True)
-        if not self._self_contained:
-            return []
         # Last, when no old reference is left anywhere: an exception of a signal handler may come
         # between any two steps.
-        parts: list[Table | Global] = [*own_tables, *instance.own_globals()]
-        return [owner for part in parts for owner in part.forget()]
+        return [owner for part in self.reference_holders(instance) for owner in part.forget()]
 
 
 _states: weakref.WeakKeyDictionary[CompiledModule, InitialState] = weakref.WeakKeyDictionary()

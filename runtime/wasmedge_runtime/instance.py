@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
+from .checkpoint import Checkpoint
 from .core import StoreCore
 from .errors import ErrCode, WasmEdgeError
 from .function import Function
@@ -155,6 +156,7 @@ class ModuleInstance:
         self._element_arrays: list[bytearray] = []
         self._globals: dict[int, Global] = dict(enumerate(imports.globals))
         self._initial_words = b""
+        self._checkpoint: Checkpoint | None = None
 
     def _fill_context(self) -> None:
         layout, core = self.loaded.layout, self.core
@@ -193,31 +195,60 @@ class ModuleInstance:
             self.function(self._ast.start)()
 
     def reset(self) -> None:
-        """Bring the instance back to what it was when `Executor.instantiate` returned it.
+        """Bring the instance back to what it was at its last `checkpoint`, or else when
+        `Executor.instantiate` returned it.
 
-        Its own memories have their initial size and content again, its tables and globals their
-        initial sizes and values, dropped segments are there again, and the start function has run
-        once more. What it imports is left alone: memories, tables and globals of others stay as
-        they are, also where its segments had written into them. Functions, memories, tables and
-        globals that were taken from its exports stay valid; so do views of a memory, which show
-        its new content.
+        Its own memories have their size and content of then again, its tables and globals their
+        sizes and values, dropped segments are there again. Without a checkpoint, the start function
+        has run once more; with one, what it had done is part of the state. What the instance
+        imports is left alone: memories, tables and globals of others stay as they are, also where
+        its segments had written into them. Functions, memories, tables and globals that were taken
+        from its exports stay valid; so do views of a memory, which show its new content.
 
         It takes microseconds, and time for the pages that were written to.
 
         Raises:
-            WasmEdgeError: WrongVMWorkflow while the Store runs a call. RuntimeError while there is
-                a view of a memory that is longer than the memory was at first; nothing is changed
-                then.
+            WasmEdgeError: WrongVMWorkflow while the Store runs a call, also from a host function
+                of that call. RuntimeError while there is a view of a memory that is longer than the
+                memory was then; nothing is changed in either case.
             Trap, HostFunctionError: the start function failed, as it may in `instantiate`.
         """
         core = self.core
-        _refuse_in_call(core)
+        _refuse_in_call(core, "be reset")
         with core.lock:
-            _refuse_in_call(core)
+            _refuse_in_call(core, "be reset")
             # What it kept alive goes last: that may run finalizers, which may use the instance.
-            dropped = self._initial.reset(self, self._initial_words)
-            self._run_start()
+            if self._checkpoint is not None:
+                dropped = self._checkpoint.restore(self)
+            else:
+                dropped = self._initial.reset(self, self._initial_words)
+                self._run_start()
         del dropped
+
+    def checkpoint(self) -> None:
+        """Make the present state the one that `reset` goes back to, in the place of any earlier.
+
+        It is what `reset` restores: the content and the sizes of the instance's own memories and
+        tables, its own globals, and which segments have been dropped. What the references in it
+        refer to lives as long as it is the one to go back to; a reference that the user closes is
+        closed all the same.
+
+        It takes as long as copying what is not zero in the memories, and no memory for the rest.
+        Afterwards the memories share that copy, page by page, until they are written to. Nothing
+        else may write to them, or to the tables, meanwhile.
+
+        Raises:
+            WasmEdgeError: WrongVMWorkflow while the Store runs a call, as in `reset`.
+            MemoryError: there is no room; the state to go back to is as before.
+        """
+        core = self.core
+        _refuse_in_call(core, "keep its state")
+        with core.lock:
+            _refuse_in_call(core, "keep its state")
+            made = Checkpoint(self, self._initial)
+            earlier, self._checkpoint = self._checkpoint, made
+            made.settle()
+        del earlier  # last, as in `reset`
 
     def global_address(self, index: int) -> int:
         """Address of the cell of a global, by its index in the index space."""
@@ -421,10 +452,10 @@ def _keep(instance: weakref.ref[ModuleInstance], owner: Any) -> None:
         found.keep(owner)
 
 
-def _refuse_in_call(core: StoreCore) -> None:
+def _refuse_in_call(core: StoreCore, step: str) -> None:
     if core.activation.depth:
         raise WasmEdgeError(
             ErrCode.WrongVMWorkflow,
-            "wrong VM workflow: an instance cannot be reset while its Store runs a call; "
+            f"wrong VM workflow: an instance cannot {step} while its Store runs a call; "
             "do it when the call has ended",
         )

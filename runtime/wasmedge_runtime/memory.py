@@ -57,13 +57,15 @@ class Memory(Closable):
         """Of the `layout.MemoryRecord`, for generated code."""
         self.base = self._reservation.base
         """Address of the first byte; it never changes."""
-        self._initial_bytes = limit.min * PAGE_BYTES
+        self.reset_bytes = limit.min * PAGE_BYTES
+        """The size that a reset takes it back to."""
         self._view: memoryview | None = None
         self._grown_views: list[weakref.ref[Any]] = []
-        """What views of more than the initial size are views of, as long as there are any."""
+        """What views of more than `reset_bytes` are views of, as long as there are any; after a
+        checkpoint also others."""
         self._resetting = False
-        self.image: Image | None = None
-        """What it was initialised with, when that is mapped instead of copied."""
+        self.mapped: tuple[tuple[int, int], ...] = ()
+        """From where to where content is mapped into it: what else it has is zero after a reset."""
         self._core: StoreCore | None = None
 
     @property
@@ -89,7 +91,7 @@ class Memory(Closable):
         core.add_memory(self)
 
     def map_image(self, image: Image) -> None:
-        """Put a module's initial data into it, which fits into its initial size.
+        """Let an image be its content, now and after each reset, where the image is.
 
         Raises:
             WasmEdgeError: RuntimeError when the system refuses.
@@ -100,7 +102,7 @@ class Memory(Closable):
             raise WasmEdgeError(
                 ErrCode.RuntimeError, f"cannot map the initial data of a memory: {error}"
             ) from error
-        self.image = image
+        self.mapped = image.extents
 
     @property
     def memory_type(self) -> MemoryType:
@@ -181,13 +183,18 @@ class Memory(Closable):
         while True:
             # What a reset takes away must not be seen any more once it has looked for views. A lock
             # would not do: signal handlers and finalizers may come here in the middle of a reset.
-            size = self._initial_bytes if self._resetting else self.byte_size
+            size = self.reset_bytes if self._resetting else self.byte_size
             view = self._reservation.view(size)
-            if size <= self._initial_bytes:
+            if size <= self.reset_bytes:
                 return view
             self._grown_views.append(weakref.ref(view.obj, self._grown_views.remove))
             if not self._resetting and size <= self._record.bytes:
                 return view
+
+    def _seen_bytes(self) -> int:
+        """How long the longest of `_grown_views` is."""
+        found = [reference() for reference in list(self._grown_views)]
+        return max((len(array) for array in found if array is not None), default=0)
 
     def _part(self, offset: int, length: int) -> memoryview:
         self._check_open()
@@ -204,8 +211,8 @@ class Memory(Closable):
 
 
 def reset_memories(memories: Sequence[Memory]) -> None:
-    """Give memories, which no guest uses meanwhile, their initial size, and zeros as their content
-    or the image that is mapped there.
+    """Give memories, which no guest uses meanwhile, the size of `reset_bytes`, and zeros as their
+    content or the image that is mapped there.
 
     Raises:
         WasmEdgeError: RuntimeError when there are views of what a memory has grown by, then before
@@ -214,17 +221,17 @@ def reset_memories(memories: Sequence[Memory]) -> None:
     try:
         for memory in memories:
             memory._resetting = True
-            if memory.byte_size > memory._initial_bytes:
+            if memory.byte_size > memory.reset_bytes:
                 memory._view = None
-            if memory._grown_views:
+            if memory._grown_views and memory._seen_bytes() > memory.reset_bytes:
                 raise WasmEdgeError(
                     ErrCode.RuntimeError,
-                    f"cannot take a memory back to {memory._initial_bytes} bytes while there is a "
+                    f"cannot take a memory back to {memory.reset_bytes} bytes while there is a "
                     "view of it that is longer: release() the view, or let go of it, before",
                 )
         reset = support().memory_reset
         for memory in memories:
-            if reset(memory.record_address, memory._initial_bytes) < 0:
+            if reset(memory.record_address, memory.reset_bytes) < 0:
                 raise WasmEdgeError(
                     ErrCode.RuntimeError, "the system refuses to take a memory's pages back"
                 )

@@ -166,7 +166,8 @@ class Store(Closable):
         """Stop the call that is running in another thread: it raises `Trap` with
         `ErrCode.Interrupted`. Returns False when none is running.
 
-        A call that is in a host function stops when that function returns.
+        A call that is in a host function stops when that function returns. Calls that the host
+        function makes in this Store are part of it, and stop at once.
         """
         self._check_open()
         return self._core is not None and self._core.interrupt()

@@ -129,22 +129,36 @@ class Table(Closable):
 
     def reset(self) -> None:
         """Give it its initial size, and null references. Callers know that no guest uses it."""
+        self.restore(self._type.limit.min, b"")
+
+    def content(self) -> tuple[int, bytes]:
+        """What `restore` takes to bring it back to its present state."""
+        size = self._record.size
+        return size, ctypes.string_at(self.base, size * _ELEMENT_BYTES).rstrip(b"\0")
+
+    def restore(self, elements: int, handles: bytes) -> None:
+        """Give it a size that it has had, and first references; the others are null."""
         record = self._record
         size = record.size * _ELEMENT_BYTES
         if size <= _SMALL_BYTES:
             ctypes.memset(self.base, 0, size)
         else:
             libc.discard(self.base, libc.page_ceil(size))
-        record.size = self._type.limit.min
+        ctypes.memmove(self.base, handles, len(handles))
+        record.size = elements
 
-    def forget(self) -> list[Any]:
+    def kept(self) -> frozenset[Any]:
+        """What it keeps alive for references that it has, or has had."""
+        return frozenset(self._keepers)
+
+    def forget(self, needed: frozenset[Any] = frozenset()) -> list[Any]:
         """What need not be kept alive any more, after a reset of an instance that no reference in
-        it can have left: empty if others import it, who may hold some."""
+        it can have left, but for what is `needed`: empty if others import it, who may hold some."""
         if self._importers:
             return []
-        kept = list(self._keepers)
-        self._keepers.clear()
-        return kept
+        dropped = list(self._keepers - needed)
+        self._keepers.difference_update(dropped)
+        return dropped
 
     def handles(self) -> Iterator[int]:
         """Handles of the references in it that are not null."""

@@ -264,6 +264,10 @@ class VM(Closable):
 
         The call raises `Trap` with `ErrCode.Interrupted`; memory stays as the guest left it, and
         the VM can be used again. Without a running call, nothing happens.
+
+        With calls inside host functions of other calls, the outermost one ends, and so all: the
+        innermost one at once, each other when its host function returns, even if that catches the
+        `Trap`. What a host function calls in this VM meanwhile raises `Trap`, too.
         """
         self._check_open()
         self._store.interrupt()

@@ -1,10 +1,10 @@
-"""The initial content of a memory as a file without a name, mapped copy-on-write by instances."""
+"""The content of a memory as a file without a name, mapped copy-on-write by instances."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from . import libc
 
@@ -13,23 +13,29 @@ _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_
 
 
 class Image:
-    """The bytes `start` to `end` of a memory, both multiples of the system's page size.
+    """What is in some parts of a memory.
 
     It is sealed: nothing can change it any more, and no access to a mapping of it can fail because
     it became shorter. A mapping does not need the image, which goes with its last holder.
 
     Args:
-        pieces: (offset in the memory, content) within these bytes; later ones win. All else is 0.
+        extents: where the parts begin and end in the memory, in ascending order; multiples of the
+            system's page size.
+        pieces: (offset in the memory, content) within one of them; later ones win. All else is 0,
+            and takes memory only when it is read.
 
     Raises:
         OSError: the system has no such files, or no room or no descriptor for one.
     """
 
-    __slots__ = ("_descriptor", "end", "start")
+    __slots__ = ("_descriptor", "_start", "extents")
 
-    def __init__(self, start: int, end: int, pieces: Iterable[tuple[int, memoryview]]) -> None:
-        self.start = start
-        self.end = end
+    def __init__(
+        self, extents: Sequence[tuple[int, int]], pieces: Iterable[tuple[int, memoryview]]
+    ) -> None:
+        self.extents = tuple(extents)
+        self._start = start = self.extents[0][0]
+        end = self.extents[-1][1]
         self._descriptor = -1
         self._descriptor = descriptor = _create()
         os.ftruncate(descriptor, end - start)
@@ -40,12 +46,23 @@ class Image:
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
 
     def map_at(self, base: int) -> None:
-        """Put it into the memory that begins at an address, in the place of what is there.
+        """Put it into the memory that begins at an address, in the place of what is there: some of
+        the parts when it fails.
 
         Raises:
             OSError: the system refuses.
         """
-        libc.map_file(base + self.start, self.end - self.start, self._descriptor)
+        for start, end in self.extents:
+            libc.map_file(base + start, end - start, self._descriptor, start - self._start)
+
+    def read(self) -> list[tuple[int, bytes]]:
+        """The parts: offset in the memory, and content."""
+        with open(self._descriptor, "rb", closefd=False) as file:
+            parts = []
+            for start, end in self.extents:
+                file.seek(start - self._start)
+                parts.append((start, file.read(end - start)))
+            return parts
 
     def __del__(self) -> None:
         if self._descriptor >= 0:

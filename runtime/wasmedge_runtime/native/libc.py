@@ -46,10 +46,10 @@ def reserve(size: int) -> int:
     return int(address)
 
 
-def map_file(address: int, size: int, descriptor: int) -> None:
-    """Put a copy-on-write mapping of a file's first bytes in the place of what is mapped there."""
+def map_file(address: int, size: int, descriptor: int, offset: int) -> None:
+    """Put a copy-on-write mapping of a part of a file in the place of what is mapped there."""
     flags = _MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE
-    if _mmap(address, size, PROT_READ | PROT_WRITE, flags, descriptor, 0) != address:
+    if _mmap(address, size, PROT_READ | PROT_WRITE, flags, descriptor, offset) != address:
         raise _error("mmap")
 
 

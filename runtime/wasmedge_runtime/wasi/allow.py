@@ -80,6 +80,10 @@ class AllowList:
             known = self._known.setdefault(address, [])
             known += [one for one in ports if one not in known]
 
+    def forget(self) -> None:
+        """Forget what names stood for: a program that begins again looks them up again."""
+        self._known.clear()
+
 
 def _plain(address: Address) -> Address:
     """An IPv4 address in the clothes of IPv6 is the IPv4 address."""

@@ -8,14 +8,17 @@ import os
 import resource
 import select
 import stat
+import weakref
 from array import array
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from ..errors import ErrCode, WasmEdgeError
 from . import abi
 from .abi import Errno, FileType, WasiError, filetype_of_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .state import Wasi
 
@@ -28,6 +31,9 @@ MOST_WRITTEN = 0x7FFFF000
 
 _NO_NOWAIT = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE)
 """What kernels answer to RWF_NOWAIT where they do not have it, for a kind of file or at all."""
+
+_WITHOUT_OTHER_END = (FileType.REGULAR_FILE, FileType.CHARACTER_DEVICE, FileType.BLOCK_DEVICE)
+"""Nobody notices when one of these is closed, unless it is a terminal."""
 
 
 class Descriptor:
@@ -42,6 +48,9 @@ class Descriptor:
         name: under which a preopened directory is known to the guest.
         shared: others have the same open file, so that its flags are not the guest's to change.
     """
+
+    closing_is_seen = False
+    """Whether it is an end of something whose other end notices when it is closed."""
 
     def __init__(
         self,
@@ -69,19 +78,27 @@ class Descriptor:
             rights &= abi.DIRECTORY_RIGHTS
         else:
             inheriting = 0
+            terminal = os.isatty(self.fd)
             # Programs take a character device that cannot seek for a terminal.
-            rights &= abi.STREAM_RIGHTS if os.isatty(self.fd) else abi.FILE_RIGHTS
+            rights &= abi.STREAM_RIGHTS if terminal else abi.FILE_RIGHTS
+            self.closing_is_seen = terminal or self.filetype not in _WITHOUT_OTHER_END
         self.rights = rights
         self.inheriting = inheriting
         self._polls: dict[int, select.poll] = {}
         self.positions = array("q", [0])
         """Of a directory: the system's position behind each entry that was read. Cookies are
         indices of it: the guest's C library has 32 bits for them, and the system uses 64."""
+        self._configured = (flags, rights, inheriting)
 
     def __del__(self) -> None:
         if getattr(self, "fd", -1) >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def restart(self) -> None:
+        """Forget what a program changed that used it, but for the position in a file."""
+        self.flags, self.rights, self.inheriting = self._configured
+        del self.positions[1:]
 
     def require(self, right: int) -> None:
         """Raise unless it has a right: as POSIX does for a directory, and for a file that is not
@@ -260,10 +277,21 @@ def _most_descriptors() -> int:
 
 
 class DescriptorTable:
-    """The guest's descriptors by their numbers."""
+    """The guest's descriptors by their numbers.
 
-    def __init__(self) -> None:
-        self._open: dict[int, Descriptor] = {}
+    Args:
+        configured: those that a program begins with.
+    """
+
+    def __init__(self, configured: Mapping[int, Descriptor] = MappingProxyType({})) -> None:
+        self._open = dict(configured)
+        self._originals: dict[int, Descriptor] | None = None
+        """What `restart` goes back to, once it has been called. Before, a pipe that the program
+        closes is closed: others may wait for its end."""
+        self._configured = {
+            number: weakref.ref(descriptor) if descriptor.closing_is_seen else descriptor
+            for number, descriptor in configured.items()
+        }
         self._most = _most_descriptors()
         self._lowest = 0  # no number below is free
 
@@ -273,6 +301,36 @@ class DescriptorTable:
             return self._open[number]
         except KeyError:
             raise WasiError(Errno.BADF) from None
+
+    def restart(self) -> None:
+        """Begin anew with the configured descriptors; others are closed.
+
+        Raises:
+            WasmEdgeError: RuntimeError, one of them was closed before this was called first, which
+                others have seen.
+        """
+        originals = self._originals
+        if originals is None:
+            originals = self._originals = self._take_originals()
+        for descriptor in originals.values():
+            descriptor.restart()
+        if self._open != originals:
+            self._open = originals.copy()
+            self._lowest = 0
+
+    def _take_originals(self) -> dict[int, Descriptor]:
+        originals = {}
+        for number, kept in self._configured.items():
+            descriptor = kept() if isinstance(kept, weakref.ref) else kept
+            if descriptor is None:
+                raise WasmEdgeError(
+                    ErrCode.RuntimeError,
+                    f"cannot restart: the program has closed its descriptor {number}, a stream "
+                    "that others have the other end of; call restart() before the first run, too, "
+                    "which keeps it open, or init_wasi() instead",
+                )
+            originals[number] = descriptor
+        return originals
 
     def put(self, number: int, descriptor: Descriptor) -> None:
         """Give a descriptor a number; what had it is closed."""

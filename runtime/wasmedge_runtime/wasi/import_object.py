@@ -90,20 +90,41 @@ class WasiImportObject(ImportObject):
         """Start anew, with the arguments of the constructor; for use between two runs.
 
         What the program has opened is closed, and the exit code is 0. When this raises, everything
-        stays as it was.
+        stays as it was. Where the arguments stay the same, `restart` is quicker.
         """
         self._check_open()
         # Everything else first: a file for output is emptied only when nothing can be wrong.
         arguments, environment = _arguments(args), _environment(envs)
         allowed = AllowList(allow_sockets)
-        table = DescriptorTable()
+        descriptors: dict[int, Descriptor] = {}
         for number, (guest, host, readonly) in enumerate(_preopens(preopens), 3):
-            table.put(number, _open_folder(guest, host, readonly))
+            descriptors[number] = _open_folder(guest, host, readonly)
         for number, stream in enumerate((stdin, stdout, stderr)):
             opened = open_stream(number, stream)
             if opened is not None:
-                table.put(number, opened)
-        self._wasi.start(arguments, environment, table, allowed)
+                descriptors[number] = opened
+        self._wasi.start(arguments, environment, DescriptorTable(descriptors), allowed)
+
+    def restart(self) -> None:
+        """Start again with what `init_wasi`, or the constructor, was given last; for use before
+        each of several runs, the first one included.
+
+        What the program has opened is closed; what it has closed or renumbered is back, with the
+        flags and rights it had, in the same open file: no folder and no file is opened again. The
+        exit code is 0, and what it has looked up of `allow_sockets` is forgotten. Input that was
+        given as bytes begins anew. Other streams go on where they are: an input is not rewound, and
+        an output is not emptied.
+
+        It takes a microsecond when the program changed nothing. From the first time on, pipes,
+        sockets and terminals that the program closes stay open for whoever has the other end, until
+        `init_wasi` or `close()`.
+
+        Raises:
+            WasmEdgeError: RuntimeError when such a stream was closed before the first time; nothing
+                is changed then.
+        """
+        self._check_open()
+        self._wasi.restart()
 
     def wasi_get_exit_code(self) -> int:
         """What the program gave to `proc_exit`, 0 when it did not end that way; unsigned."""
@@ -117,8 +138,8 @@ class WasiImportObject(ImportObject):
 
     @property
     def exited(self) -> bool:
-        """Whether the program has ended itself, since `init_wasi` or `begin`: nothing of it is to
-        be called any more."""
+        """Whether the program has ended itself, since `init_wasi`, `restart` or `begin`: nothing
+        of it is to be called any more."""
         return self._wasi.exited
 
     def close_descriptors(self) -> None:

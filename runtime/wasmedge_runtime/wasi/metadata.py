@@ -41,8 +41,10 @@ def fd_fdstat_set_flags(wasi: Wasi, memory: memoryview, fd: int, flags: int) -> 
     if changed & abi.FDFLAGS_APPEND:
         if descriptor.shared:
             raise WasiError(Errno.NOTSUP)  # the flag would change for others too
-        status = fcntl.fcntl(descriptor.fd, fcntl.F_GETFL)
-        fcntl.fcntl(descriptor.fd, fcntl.F_SETFL, status ^ os.O_APPEND)
+        status = fcntl.fcntl(descriptor.fd, fcntl.F_GETFL) & ~os.O_APPEND
+        if flags & abi.FDFLAGS_APPEND:
+            status |= os.O_APPEND
+        fcntl.fcntl(descriptor.fd, fcntl.F_SETFL, status)
     descriptor.flags = flags
 
 

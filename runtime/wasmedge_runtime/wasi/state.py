@@ -48,6 +48,17 @@ class Wasi:
         self.exit_code = 0
         self.exited = False
 
+    def restart(self) -> None:
+        """Begin again with what `start` was given.
+
+        Raises:
+            WasmEdgeError: as `DescriptorTable.restart`.
+        """
+        self.table.restart()
+        self.sockets.forget()
+        self.exit_code = 0
+        self.exited = False
+
     @property
     def interrupted(self) -> bool:
         """Whether the running call is to stop."""

@@ -41,9 +41,12 @@ class _ObjectStream(Descriptor):
         self.shared = True
         self.filetype = FileType.UNKNOWN
         self.waits = False
-        self.rights = rights & _OBJECT_RIGHTS
+        self.rights = self._configured_rights = rights & _OBJECT_RIGHTS
         self.inheriting = 0
         self._file = file
+
+    def restart(self) -> None:
+        self.flags, self.rights, self.inheriting = 0, self._configured_rights, 0
 
     def status(self) -> os.stat_result:
         """C libraries ask for it before they buffer a stream; it is as little as `DEVNULL`."""
@@ -70,6 +73,17 @@ class _ObjectStream(Descriptor):
         return total
 
 
+class _Content(_ObjectStream):
+    """Input that is given as a whole, and read from its beginning again by each run."""
+
+    def __init__(self, content: bytes | bytearray | memoryview, rights: int) -> None:
+        super().__init__(io.BytesIO(content), rights)
+
+    def restart(self) -> None:
+        super().restart()
+        self._file.seek(0)
+
+
 def open_stream(number: int, stream: Stream) -> Descriptor | None:
     """The descriptor for standard stream 0, 1 or 2.
 
@@ -91,7 +105,7 @@ def open_stream(number: int, stream: Stream) -> Descriptor | None:
                 "bytes can be read only: pass an io.BytesIO() as stdout or stderr "
                 "to collect what is written"
             )
-        return _ObjectStream(io.BytesIO(stream), rights)
+        return _Content(stream, rights)
     if isinstance(stream, int):
         if stream == DEVNULL:
             return Descriptor(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), rights, shared=True)
