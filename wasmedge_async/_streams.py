@@ -303,7 +303,6 @@ class _Lines(Generic[_Line]):
             if end < 0:
                 end = await self._find()
         if end > self._max_line:
-            stream._searched = end
             raise LineTooLong(self._max_line)
         line = self._convert(buffer[:end])
         del buffer[: end + 1]

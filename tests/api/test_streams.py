@@ -11,11 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
 import anyio
 import pytest
+import uvloop
 from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.stapled import StapledByteStream
 from anyio.streams.text import TextReceiveStream
@@ -234,6 +235,43 @@ def test_closing_wakes_a_reader(run: Run[None]) -> None:
     run(main())
 
 
+def test_closing_wins_over_bytes_that_are_at_hand(run: Run[None]) -> None:
+    async def main() -> None:
+        stream = given_bytes(b"line\nrest")
+        await anext(stream.lines())
+        reader = asyncio.create_task(stream.receive())
+        await asyncio.sleep(0)
+        stream.close()
+        with pytest.raises(anyio.ClosedResourceError):
+            await reader
+
+    run(main())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("closed_first", [True, False])
+def test_a_loop_may_be_closed_while_a_task_waits(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], closed_first: bool
+) -> None:
+    stream, writing = receiving()
+    loop = new_loop()
+    task = loop.create_task(stream.receive())
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    if closed_first:
+        stream.close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    coroutine = task.get_coro()
+    del task
+    assert coroutine is not None
+    coroutine.close()  # what collecting the task does
+    assert stream._waiter is None
+    stream.close()
+    with pytest.raises(BrokenPipeError):
+        os.write(writing, b"x")
+    os.close(writing)
+
+
 def test_descriptors_are_closed_at_the_end_or_with_the_stream(run: Run[None]) -> None:
     async def main() -> None:
         before = len(os.listdir("/proc/self/fd"))
@@ -429,6 +467,20 @@ def test_a_long_line_is_no_trouble(run: Run[None]) -> None:
 def test_a_line_of_exactly_the_limit_is_accepted(run: Run[None], data: bytes) -> None:
     async def main() -> None:
         assert await anext(given_bytes(data).lines(max_line=5)) == "12345"
+
+    run(main())
+
+
+def test_the_newline_of_a_line_of_exactly_the_limit_may_come_later(run: Run[None]) -> None:
+    async def main() -> None:
+        stream, writing = receiving()
+        lines = stream.lines(max_line=5)
+        os.write(writing, b"12345")
+        with anyio.move_on_after(0.01):
+            await anext(lines)
+        os.write(writing, b"\nmore")
+        os.close(writing)
+        assert [line async for line in lines] == ["12345", "more"]
 
     run(main())
 
