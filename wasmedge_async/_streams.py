@@ -124,7 +124,7 @@ class _PipeEnd:
             await waiter
         finally:
             self._waiter = None
-            if self._fd == fd and not loop.is_closed():
+            if self._fd == fd:
                 self._disarm(loop, fd)
 
     def _arm(self, loop: asyncio.AbstractEventLoop, fd: int, waiter: asyncio.Future[None]) -> None:

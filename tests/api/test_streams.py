@@ -564,7 +564,7 @@ def drain(reading: int, into: list[bytes]) -> threading.Thread:
             into.append(data)
         os.close(reading)
 
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=read, daemon=True)  # a test that fails may leave it
     thread.start()
     return thread
 
