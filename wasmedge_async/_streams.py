@@ -151,7 +151,6 @@ class ReceiveStream(_PipeEnd, ByteReceiveStream):
     def __init__(self, fd: int) -> None:
         """Take over the reading end of a pipe."""
         super().__init__(fd)
-        self._ended = False
         self._buffer = bytearray()  # read, and not yet given
         self._searched = 0  # bytes of the buffer that are known to have no newline
 
@@ -261,7 +260,6 @@ class ReceiveStream(_PipeEnd, ByteReceiveStream):
             else:
                 if data:
                     return data
-                self._ended = True
                 self._close_descriptor()
         if self._closed:
             raise ClosedResourceError
