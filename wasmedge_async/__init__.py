@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wasmedge_async._process import Process
     from wasmedge_async._statistics import Statistics
     from wasmedge_async._store import Store
-    from wasmedge_async._streams import ReceiveStream, SendStream
+    from wasmedge_async._streams import LineTooLong, ReceiveStream, SendStream
     from wasmedge_async._vm import VM
     from wasmedge_async._wasi import Wasi, WasiImportObject
     from wasmedge_pool.caller_memory import AwaitedCallerMemory, CallerMemory
@@ -98,6 +98,7 @@ __all__ = [
     "ImportObject",
     "InstantiationError",
     "Limit",
+    "LineTooLong",
     "LoadError",
     "Memory",
     "MemoryType",
@@ -134,6 +135,7 @@ __all__ = [
 
 # Where each public name lives.
 _HOMES = {
+    "LineTooLong": "wasmedge_async._streams",
     "Process": "wasmedge_async._process",
     "ReceiveStream": "wasmedge_async._streams",
     "SendStream": "wasmedge_async._streams",

@@ -261,11 +261,13 @@ def start(
         (code,) = await running
         return int(code)
 
-    # A task: somebody has to run its host functions. Cancelling it interrupts the guest.
-    outcome = asyncio.get_running_loop().create_task(exit_code())
+    # A task: somebody has to run its host functions. Cancelling it interrupts the guest, when it
+    # has begun: not before the loop's next turn, or there would be nobody to pass that on.
+    loop = asyncio.get_running_loop()
+    outcome = loop.create_task(exit_code())
     return Process(
         outcome,
-        outcome.cancel,
+        partial(loop.call_soon, outcome.cancel),
         partial(kill, "its program was killed"),
         stdio.stdin,
         stdio.stdout,

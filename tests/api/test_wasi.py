@@ -21,3 +21,14 @@ async def test_a_deadline_ends_a_program_that_sleeps() -> None:
         with pytest.raises(CallTimeout):
             await vm.run_wasm_buffer(wat(SLEEPER), "_start", timeout=0.1)
         assert await vm.run_wasm_buffer(wat(PROGRAM), "_start") == []
+
+
+async def test_a_program_that_is_told_to_end_before_it_began_ends() -> None:
+    async with VM() as vm:
+        process = await vm.spawn(wat(SLEEPER))
+        process.terminate()
+        assert await process.wait() == -15
+        await process.aclose()
+        ended = await vm.spawn(wat(PROGRAM))
+        await ended.communicate()
+        assert ended.returncode == 0

@@ -1,4 +1,8 @@
-"""What the documentation shows is so: examples run as printed, links lead somewhere."""
+"""What the documentation shows is so: examples run as printed, links lead somewhere.
+
+A `wat` block is a module, named in its first line. A `python` block whose first line is a comment
+with a file's name is that file; pytest runs it when it is one of tests.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,8 @@ import pytest
 from tests.wat import wat
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def read(page: Path) -> str:
@@ -48,20 +53,39 @@ def run(source: str, namespace: dict[str, Any], page: Path, line: int) -> None:
         asyncio.run(result)
 
 
-@pytest.mark.parametrize("name", ["guide", "wasi"])
+def run_file(path: Path, source: str) -> None:
+    """Write a block that is a file; one of tests has to pass."""
+    path.write_text(source, encoding="utf-8")
+    if path.name.startswith("test_"):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path.name]
+        done = subprocess.run(
+            command, cwd=path.parent, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if DOCS in page.parents and blocks(page, "python")],
+    ids=lambda page: str(page.relative_to(DOCS)),
+)
 def test_the_examples_print_what_their_comments_say(
-    name: str,
+    page: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    page = ROOT / "docs" / f"{name}.md"
     for _, text in blocks(page, "wat"):
         file = text.splitlines()[0].removeprefix(";; ")
         (tmp_path / file).write_bytes(wat(text))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     namespace: dict[str, Any] = {}
     for line, source in blocks(page, "python"):
+        file = re.match(r"# (\w+\.py)\n", source)
+        if file is not None:
+            run_file(tmp_path / file[1], source)
+            continue
         run(source, namespace, page, line)
         expected = re.findall(r"print\(.*\)  # (.*)$", source, re.MULTILINE)
         assert capsys.readouterr().out.splitlines() == expected, f"{page.name}, line {line}"
@@ -79,7 +103,7 @@ def test_the_readmes_example_prints_what_it_says() -> None:
     assert done.stdout == output + "\n"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_pages_and_headings(page: Path) -> None:
     lost = []
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", read(page)):
