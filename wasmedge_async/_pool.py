@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from wasmedge_pool.actor import VM_NAME
+from wasmedge_pool.compilation import Compilation
 from wasmedge_pool.messages import Call
 from wasmedge_pool.pool import WorkerPool
-from wasmedge_pool.process import WorkerProcess
 from wasmedge_pool.request import Request
 from wasmedge_pool.values import microseconds, to_wire
 from wasmedge_runtime.configure import Configure
 from wasmedge_runtime.errors import ErrCode, LoadError
+from wasmedge_runtime.tiers.status import CodeStatus
 
 __all__ = ["VMPool"]
 
@@ -36,6 +38,8 @@ class VMPool:
         module: a file, or the module's bytes. A file is read once, when the pool starts.
         workers: the number of processes; one for each processor this process may use when None.
         config: options; copied.
+        progress: called in the event loop with a `CodeStatus`, now and then while the module is
+            being compiled, and when that is done. What it raises is logged.
 
     Raises:
         ValueError: `workers` is less than 1.
@@ -46,13 +50,17 @@ class VMPool:
         module: str | os.PathLike[str] | bytes | bytearray | memoryview,
         workers: int | None = None,
         config: Configure | None = None,
+        progress: Callable[[CodeStatus], object] | None = None,
     ) -> None:
         if isinstance(module, bytes | bytearray | memoryview):
             read = partial(bytes, bytes(module))
         else:
             read = partial(_read, os.path.abspath(os.fspath(module)))
         size = _processors() if workers is None else workers
-        self._pool = WorkerPool(read, size, config, WorkerProcess)
+        self._compilation = Compilation(config, progress)
+        self._pool = WorkerPool(
+            read, size, config, self._compilation.make_worker, self._compilation
+        )
 
     async def __aenter__(self) -> Self:
         self._pool.begin()
@@ -93,6 +101,12 @@ class VMPool:
                 stacklevel=1,
             )
             pool.kill()
+
+    @property
+    def code_status(self) -> CodeStatus | None:
+        """How far the module has been compiled, for all workers; None before that is known, and
+        with `CompilationMode.BASELINE`, where each worker compiles what it calls."""
+        return self._compilation.status
 
     def __repr__(self) -> str:
         return f"<wasmedge_async.VMPool workers={self._pool.size} pids={self._pool.pids}>"

@@ -23,6 +23,7 @@ from wasmedge_async._stdio import PIPE, Stdio, Stream
 from wasmedge_async._store import Store, function_types, items
 from wasmedge_async._wasi import Wasi, WasiImportObject
 from wasmedge_pool.actor import Actor
+from wasmedge_pool.code_status import status_from_wire
 from wasmedge_pool.hosting import answer
 from wasmedge_pool.imports import ImportObject
 from wasmedge_pool.messages import (
@@ -46,7 +47,7 @@ from wasmedge_pool.request import Request
 from wasmedge_pool.values import microseconds
 from wasmedge_runtime.configure import Configure, HostRegistration
 from wasmedge_runtime.state import VMState
-from wasmedge_runtime.tiers.status import CodeState, CodeStatus
+from wasmedge_runtime.tiers.status import CodeStatus
 from wasmedge_runtime.types import FunctionType
 from wasmedge_runtime.values import ExternRef
 
@@ -384,12 +385,7 @@ class VM:
     async def get_code_status(self) -> CodeStatus | None:
         """Return how the code of the instantiated module stands: in which tier, and how much of it
         is done; None when nothing is instantiated."""
-        values = await self._ask(GetCodeStatus(0, self._actor.number))
-        if not values:
-            return None
-        state, functions, baseline, optimized, from_cache = values
-        states = list(CodeState)
-        return CodeStatus(states[state], functions, baseline, optimized, bool(from_cache))
+        return status_from_wire(await self._ask(GetCodeStatus(0, self._actor.number)))
 
     async def _functions(self, message: Message) -> dict[str, FunctionType]:
         return function_types(await items(self._actor, message))

@@ -19,5 +19,7 @@
 What users write or hold: host modules (imports.py, registering.py), handles of what lives in a
 worker (handles.py, caller_memory.py), and the objects that a worker refers to (references.py).
 
+A pool has one more process, which compiles for all workers: compilation.py, compiler.py.
+
 Documented, but internal: what users import is `wasmedge_async`.
 """

@@ -55,11 +55,13 @@ __all__ = [
     "CallHandle",
     "Chunk",
     "Cleanup",
+    "Compile",
     "CreateVM",
     "Data",
     "DropVM",
     "Failure",
     "Find",
+    "Follow",
     "GetCodeStatus",
     "GetExitCode",
     "GetFunctionList",
@@ -76,6 +78,7 @@ __all__ = [
     "Log",
     "Message",
     "Operate",
+    "Progress",
     "ProtocolError",
     "ReadMemory",
     "Ready",
@@ -90,6 +93,8 @@ __all__ = [
     "Unreferenced",
     "Validate",
     "Value",
+    "Want",
+    "Wanted",
     "Within",
     "WriteMemory",
 ]
@@ -173,6 +178,36 @@ class Chunk(NamedTuple):
 
     offset: int
     data: bytes
+
+
+class Follow(NamedTuple):
+    """Parent: read the cache of compiled code from now on, and never write it. Not answered.
+
+    `folder` is where it is, if not where the environment says.
+    """
+
+    folder: bytes | None
+
+
+class Compile(NamedTuple):
+    """Parent, to a compile process: make all code of the module in the chunks.
+
+    `config` is from `wasmedge_pool.settings`; `folder` as in `Follow`, but to write to; with
+    `background` 1, with the processor time that nobody else needs. Answered by `Progress`, any
+    number of times, and a `Result` without values.
+    """
+
+    id: int
+    config: tuple[Any, ...]
+    folder: bytes | None
+    background: int
+
+
+class Want(NamedTuple):
+    """Parent, to a compile process: what a worker said in `Wanted`. Not answered."""
+
+    digest: bytes
+    functions: tuple[int, ...]
 
 
 class CreateVM(NamedTuple):
@@ -476,6 +511,26 @@ class Unreferenced(NamedTuple):
     objects: tuple[Any, ...]
 
 
+class Progress(NamedTuple):
+    """Compile process: how far it has come: the fields of a `CodeStatus`, the state as the position
+    in `CodeState`."""
+
+    id: int
+    state: int
+    functions: int
+    baseline: int
+    optimized: int
+    from_cache: int
+
+
+class Wanted(NamedTuple):
+    """Worker, at any time: functions of the module that `digest` names needed code, and there was
+    none in the cache."""
+
+    digest: bytes
+    functions: tuple[int, ...]
+
+
 class Items(NamedTuple):
     """Worker: part of an answer: functions as (name, parameters, results).
 
@@ -516,6 +571,9 @@ Message: TypeAlias = (
     Hello
     | Ready
     | Chunk
+    | Follow
+    | Compile
+    | Want
     | CreateVM
     | Load
     | Register
@@ -547,6 +605,8 @@ Message: TypeAlias = (
     | Data
     | HostCall
     | Unreferenced
+    | Progress
+    | Wanted
     | Items
     | Failure
     | Skipped
@@ -672,6 +732,9 @@ PARENT_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     27: (DropVM, (_number, _number)),
     28: (HostReply, (_number, _number, _values)),
     29: (Within, (_number,)),
+    30: (Follow, (_bytes_or_nil,)),
+    31: (Compile, (_number, _tuple, _bytes_or_nil, _number)),
+    48: (Want, (_bytes, _numbers)),
 }
 WORKER_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     32: (Ready, (_number, _number)),
@@ -683,6 +746,8 @@ WORKER_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     38: (Data, (_number, _bytes)),
     39: (HostCall, (_number, _number, _number, _number, _values)),
     40: (Unreferenced, (_counts,)),
+    41: (Wanted, (_bytes, _numbers)),
+    42: (Progress, (_number, _number, _number, _number, _number, _number)),
 }
 TAGS: dict[type[Message], int] = {
     message: tag for tag, (message, _) in (PARENT_MESSAGES | WORKER_MESSAGES).items()

@@ -16,7 +16,8 @@ import anyio
 
 from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.backend import Backend, Death
-from wasmedge_pool.errors import PoolClosed, WorkerDied
+from wasmedge_pool.compilation import Compilation
+from wasmedge_pool.errors import PoolClosed, VMLost, WorkerDied
 from wasmedge_pool.hosting import answer
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import CreateVM, Instantiate, Load, Validate
@@ -55,6 +56,7 @@ class WorkerPool:
         size: how many workers, 1 or more.
         config: the VMs' configuration; copied.
         make_backend: makes a worker.
+        compilation: compiles for all workers; each one does so for itself when None.
 
     Raises:
         ValueError: `size` is less than 1.
@@ -66,12 +68,14 @@ class WorkerPool:
         size: int,
         config: Configure | None,
         make_backend: Callable[[], Backend],
+        compilation: Compilation | None = None,
     ) -> None:
         if size < 1:
             raise ValueError(f"a pool needs at least 1 worker, not {size}")
         self._read_module = read_module
         self._config = config_to_wire(config or Configure())
         self._make_backend = make_backend
+        self._compilation = compilation
         self._workers = [_Worker() for _ in range(size)]
         self._queue: deque[Request] = deque()
         self._returned: deque[Request] = deque()  # called back; they go before the queue
@@ -116,6 +120,8 @@ class WorkerPool:
         self._loop = running_loop()
         self._first = self._loop.create_future()
         self._module = self._loop.create_task(asyncio.to_thread(self._read_module))
+        if self._compilation is not None:
+            self._compilation.begin(self._module)
         for worker in self._workers:
             self._fill(worker)
 
@@ -152,9 +158,12 @@ class WorkerPool:
             await mailbox.start()
             module = await asyncio.shield(self._module)
             if not first:
-                # They find the module in the cache of compiled code, instead of compiling it all
-                # at the same time.
+                # The first one has the processors for itself: the first calls wait for it.
                 await asyncio.wait([self._first])
+            if self._compilation is not None:
+                await self._compilation.before()
+            if mailbox.gone:  # it would answer nothing
+                raise VMLost(f"worker process {mailbox.pid} ended before it had the module")
             requests = [
                 Request(CreateVM(0, VM_NAME, self._config, 1)),
                 Request(Load(0, VM_NAME, None), module),
@@ -171,6 +180,8 @@ class WorkerPool:
                 self._first.exception()  # `wait_ready` may not be waiting
             return
         worker.ready = True
+        if self._compilation is not None:
+            self._compilation.after(mailbox)
         if first and not self._first.done():
             self._first.set_result(None)
         self._dispatch()
@@ -330,6 +341,8 @@ class WorkerPool:
             if self._living:
                 with anyio.CancelScope(shield=True):
                     await self._all_gone
+            if self._compilation is not None:
+                await self._compilation.close()
 
     def kill(self) -> None:
         """End everything at once: calls that wait or run raise `PoolClosed`."""
@@ -338,6 +351,8 @@ class WorkerPool:
             return
         if self._timer is not None:
             self._timer.cancel()
+        if self._compilation is not None:
+            self._compilation.kill()
         self._fail_all(PoolClosed("the pool was closed before the call began"))
         for worker in self._workers:
             if worker.mailbox is not None:

@@ -7,7 +7,8 @@ damaged, foreign or unreadable entry is a miss, never an error. `WASMEDGE_CACHE_
 folder; empty, it switches the cache off.
 
 The entries are native code, which nothing sandboxes: the folder must belong to this user and be
-closed to others, and so must each entry.
+closed to others, and so must each entry. A process that runs what it does not trust, a worker of a
+pool, only reads them: `follow`.
 """
 
 from __future__ import annotations
@@ -54,6 +55,30 @@ _HEX = "[0-9a-f]"
 _PATIENCE_SECONDS = 1.0
 _POLL_SECONDS = 0.001
 """How long, and how often, to look whether another process has made a piece."""
+
+
+_follows = False
+
+
+def follow(place: str | None = None) -> None:
+    """Only read the cache from now on, for as long as this process lives: another process fills it.
+
+    Nothing is stored or trimmed here, and no helper processes optimise. Functions get baseline
+    code that is made here and kept in memory, until the optimised code is in the cache.
+    To be called before the first module is loaded.
+
+    Args:
+        place: the folder to read, instead of the user's.
+    """
+    global _follows
+    if place is not None:
+        os.environ["WASMEDGE_CACHE_DIR"] = place
+    _follows = True
+
+
+def follows() -> bool:
+    """Whether this process only reads the cache."""
+    return _follows
 
 
 def folder() -> Path | None:
@@ -253,7 +278,7 @@ def _read(name: str) -> bytes | None:
                 return None
             if status.st_size > _LARGEST_ENTRY:
                 return None
-            if time.time() - status.st_mtime > _DAY:
+            if time.time() - status.st_mtime > _DAY and not _follows:
                 with contextlib.suppress(OSError):
                     os.utime(descriptor)  # what is used is not what `trim` removes
             with open(descriptor, "rb", closefd=False) as file:
@@ -285,8 +310,7 @@ def claim(name: str, patience: float) -> Iterator[bool]:
         if entries is not None:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(entries / ".lock", flags, 0o600)
-            # One byte of the file for each entry of the folder, as good as: by a part of its name.
-            claimed = _lock(descriptor, int(name[2:14], 16), patience)
+            claimed = _lock(descriptor, _lock_byte(name), patience)
     except OSError as error:
         _log.info("cannot claim a cache entry: %s", error)
     try:
@@ -296,11 +320,56 @@ def claim(name: str, patience: float) -> Iterator[bool]:
             os.close(descriptor)
 
 
-def _lock(descriptor: int, start: int, patience: float) -> bool:
+@contextlib.contextmanager
+def announce(name: str) -> Iterator[None]:
+    """Let followers know that what they miss is being made. Several processes may say so at once;
+    the system takes it back from one that dies."""
+    descriptor = -1
+    try:
+        entries = _writable(name)
+        if entries is not None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(entries / ".lock", flags, 0o600)
+            _lock(descriptor, _lock_byte(name), 0.0, fcntl.F_RDLCK)
+    except OSError as error:
+        _log.info("cannot announce what is made for the cache: %s", error)
+    try:
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def announced(name: str) -> bool:
+    """Whether a process has announced it, and is still at it."""
+    place = folder()
+    if place is None:
+        return False
+    try:
+        if not all(_is_private(directory.stat()) for directory in (place, place / name[:2])):
+            return False  # others could say so for ever
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(place / name[:2] / ".lock", flags)
+        try:
+            lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _lock_byte(name), 1, 0)
+            found = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, lock))
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False
+    return bool(found[0] != fcntl.F_UNLCK)
+
+
+def _lock_byte(name: str) -> int:
+    """One byte of the file for each entry of a folder, as good as: by a part of its name."""
+    return int(name[2:14], 16)
+
+
+def _lock(descriptor: int, start: int, patience: float, kind: int = fcntl.F_WRLCK) -> bool:
     """Lock one byte of a file for as long as it is open; False when that takes too long, because a
     process was stopped, perhaps."""
     # Of the open file, not of the process, whose locks would go with any descriptor of the file.
-    lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
+    lock = _FLOCK.pack(kind, os.SEEK_SET, start, 1, 0)
     end = time.monotonic() + patience
     while True:
         with contextlib.suppress(BlockingIOError, PermissionError):
@@ -336,7 +405,7 @@ def take_slot(count: int) -> int | None:
 def trim() -> None:
     """Remove what was not used for longest, when the cache has become too large."""
     place = folder()
-    if place is None:
+    if place is None or _follows:
         return
     found = []
     with contextlib.suppress(OSError):
@@ -361,7 +430,7 @@ def trim() -> None:
 def _writable(name: str) -> Path | None:
     """The folder of an entry, made when it is not there; None when it may not be used."""
     place = folder()
-    if place is None:
+    if place is None or _follows:
         return None
     entries = place / name[:2]
     for directory in (place, entries):

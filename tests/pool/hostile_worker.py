@@ -12,7 +12,16 @@ import time
 
 import msgpack
 
-from wasmedge_pool.messages import CONTROL, MAX_MESSAGE, SKIPPED, VERSION, Items, Ready
+from wasmedge_pool.messages import (
+    CONTROL,
+    MAX_MESSAGE,
+    SKIPPED,
+    VERSION,
+    Items,
+    Progress,
+    Ready,
+    Wanted,
+)
 from wasmedge_pool.protocol import encode
 
 # CreateVM has number 1, and is not answered by these.
@@ -84,6 +93,37 @@ def ready_again(data: int, control: socket.socket, page: int | None) -> None:
 
 def unasked_items(data: int, control: socket.socket, page: int | None) -> None:
     _send_and_wait(data, encode(Items(1, ())))
+
+
+def progress_of_its_own(data: int, control: socket.socket, page: int | None) -> None:
+    """Only a compile process may say that."""
+    _send_and_wait(data, encode(Progress(1, 2, 5, 0, 5, 0)))
+
+
+def wants_out_of_a_pool(data: int, control: socket.socket, page: int | None) -> None:
+    _send_and_wait(data, encode(Wanted(bytes(32), (1, 2))))
+
+
+def impossible_progress(data: int, control: socket.socket, page: int | None) -> None:
+    """As a compile process: more functions than there are."""
+    _send_and_wait(data, encode(Progress(1, 1, 5, 3, 3, 0)))
+
+
+def endless_progress(data: int, control: socket.socket, page: int | None) -> None:
+    wire = _begin(data)
+    number = 0
+    while True:
+        number += 1
+        wire.sendall(encode(Progress(1, 1, number, 0, 0, 0)) * 1000)
+
+
+def wants_for_ever(data: int, control: socket.socket, page: int | None) -> None:
+    """As a worker of a pool: answers nothing, and needs functions that no module has."""
+    wire = _begin(data)
+    number = 1 << 40
+    while True:
+        number += 4096
+        wire.sendall(encode(Wanted(bytes(32), tuple(range(number, number + 4096)))))
 
 
 def other_logger(data: int, control: socket.socket, page: int | None) -> None:

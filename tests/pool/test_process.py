@@ -218,6 +218,8 @@ def test_a_worker_that_is_never_ready_is_given_up(
         ("no_error", "the unknown code 65535"),
         ("ready_again", "a Ready out of order"),
         ("unasked_items", "Items that nobody asked for"),
+        ("progress_of_its_own", "a Progress out of order"),
+        ("wants_out_of_a_pool", "a Wanted out of order"),
         ("other_logger", "the logger 'root'"),
         ("control_nonsense", "nonsense on the control socket"),
         ("unasked_skip", "which nobody asked for"),

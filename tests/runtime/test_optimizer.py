@@ -49,8 +49,8 @@ class Spy:
         self.before: Callable[[subprocess.Popen[bytes], int], object] = lambda process, number: None
         begin, ask = optimizer._Helper.__init__, optimizer._Helper.ask
 
-        def note_process(this: optimizer._Helper, background: bool) -> None:
-            begin(this, background)
+        def note_process(this: optimizer._Helper, background: bool, lasting: bool) -> None:
+            begin(this, background, lasting)
             self.processes.append(this._process)
 
         def note_request(

@@ -31,6 +31,7 @@ from wasmedge_pool.messages import (
     CreateVM,
     DropVM,
     Failure,
+    Follow,
     Hello,
     HostCall,
     HostReply,
@@ -44,6 +45,7 @@ from wasmedge_pool.messages import (
     Run,
     Skipped,
     Spawn,
+    Wanted,
     Within,
 )
 from wasmedge_pool.protocol import Decoder, encode
@@ -51,7 +53,9 @@ from wasmedge_pool.settings import config_from_wire
 from wasmedge_pool.worker.objects import Objects
 from wasmedge_pool.worker.vm import HANDLERS, WorkerVM, make_vm
 from wasmedge_pool.worker.watchdog import Watchdog
+from wasmedge_runtime import cache
 from wasmedge_runtime.errors import ErrCode, Trap, WasmEdgeError
+from wasmedge_runtime.tiers import follower
 from wasmedge_runtime.waiting import wait
 
 __all__ = ["Worker", "main"]
@@ -169,6 +173,11 @@ class Worker:
                 vm.release(message.handles)
         elif isinstance(message, HostReply):
             pass  # its guest was interrupted meanwhile
+        elif isinstance(message, Follow):
+            cache.follow(None if message.folder is None else os.fsdecode(message.folder))
+            follower.report_to(
+                lambda digest, functions: self.send(encode(Wanted(digest, tuple(functions))))
+            )
         elif isinstance(message, Hello):
             if message.version != VERSION:
                 raise ProtocolError(f"this worker speaks version {VERSION}, not {message.version}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wasmedge_pool import handles
 from wasmedge_pool.caller_memory import CALLER
+from wasmedge_pool.code_status import status_to_wire
 from wasmedge_pool.messages import (
     CHUNK,
     FUNCTION,
@@ -52,7 +53,6 @@ from wasmedge_runtime.global_ import Global
 from wasmedge_runtime.loader import Loader
 from wasmedge_runtime.memory import Memory
 from wasmedge_runtime.table import Table
-from wasmedge_runtime.tiers.status import CodeState
 from wasmedge_runtime.types import ExternType, FunctionType, Limit, ValMut
 from wasmedge_runtime.values import FuncRef
 from wasmedge_runtime.vm import VM
@@ -259,10 +259,7 @@ class WorkerVM:
         return ()
 
     def _code_status(self, request: GetCodeStatus) -> tuple[Any, ...]:
-        status = self.vm.get_code_status()
-        if status is None:
-            return ()
-        return (list(CodeState).index(status.state), *map(int, status[1:]))
+        return status_to_wire(self.vm.get_code_status())
 
     def _statistics(self, request: GetStatistics) -> tuple[Any, ...]:
         statistics = self.vm.get_statistics()

@@ -7,13 +7,13 @@ the cache, so that even programs that end at once leave some work done.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import sys
 from typing import Any, NamedTuple
 
 from .. import cache
+from ..background import run_in_background
 from ..codegen.context import ContextLayout, Variant
 from ..configure import Configure, Proposal
 from ..errors import WasmEdgeError
@@ -100,9 +100,7 @@ def _answer(job: _Job | None, request: list[Any]) -> list[Any]:
 def main(background: bool) -> None:
     """Serve until the input ends."""
     if background:
-        os.nice(19)
-        with contextlib.suppress(AttributeError, OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        run_in_background()
     _limit(resource.RLIMIT_AS, _ADDRESS_SPACE)
     _limit(resource.RLIMIT_CORE, 0)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer

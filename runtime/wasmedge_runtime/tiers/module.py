@@ -33,6 +33,7 @@ from .plan import Plan, Tier
 from .status import CodeState, CodeStatus, Progress
 from .unit import (
     UnitCode,
+    announcement_name,
     compile_unit,
     given_up_name,
     journal_name,
@@ -85,6 +86,9 @@ class CompiledModule:
         """The thread that gives a function code, while it does."""
         self.calls = [0] * len(self.plan.optimized)
         """Per optimised unit, how many of its functions have been called in the baseline tier."""
+        self.needed: list[int] = []
+        """The functions that this process has made code for while it follows, in order; who tells
+        others about them takes them from here."""
         self.last_needed = 0.0
         """When a function got baseline code (`time.perf_counter`)."""
         self._first = ast.imported_functions
@@ -191,9 +195,17 @@ class CompiledModule:
                 is_baseline = self._provide_code(own)
             finally:
                 self.provider = outer
-        if is_baseline and self.mode == CompilationMode.TIERED and not self._submitted:
+        if self._submitted:
+            return
+        # Imported here: most programs end with everything in the cache.
+        if self.needed:
             self._submitted = True
-            from . import optimizer  # most programs end with everything in the cache
+            from . import follower
+
+            follower.follow(self)
+        elif is_baseline and self.mode == CompilationMode.TIERED:
+            self._submitted = True
+            from . import optimizer
 
             optimizer.submit(self)
 
@@ -210,23 +222,49 @@ class CompiledModule:
             self._stored.discard(number)
             self._submitted = False  # helpers have to make it after all
         if self.mode != CompilationMode.BASELINE and number not in self._given_up:
-            if self.plan.is_small or self.mode == CompilationMode.OPTIMIZED:
+            if self.plan.is_small or (
+                self.mode == CompilationMode.OPTIMIZED and not cache.follows()
+            ):
                 self._have(Tier.OPTIMIZED, number)
+                self._note(function)
                 return False
             self.calls[number] += 1
         self._have(Tier.BASELINE, function)
-        self.last_needed = time.perf_counter()
+        self._note(function)
         return True
+
+    def _note(self, function: int) -> None:
+        """Remember that a function needed code."""
+        self.last_needed = time.perf_counter()
+        if cache.follows() and self.mode != CompilationMode.BASELINE:
+            self.needed.append(function)
+
+    def want(self, function: int) -> None:
+        """Take notice that other processes run a function's baseline code: have that in the cache
+        as well, and its optimised code soon."""
+        with self._lock:
+            if function in range(self._first, self._first + self._count):
+                number = self.plan.unit_of(function)
+                self.calls[number] += 1
+                if number not in self._stored and not self._has_code(function):
+                    self._have(Tier.BASELINE, function)
 
     def complete(self, progress: Progress | None) -> None:
         """Have all functions optimised before any is called; later, that costs nothing.
 
-        What helpers cannot make runs in the baseline tier.
+        What helpers cannot make runs in the baseline tier. A process that follows waits for as long
+        as another one says that it makes the units, and runs what is missing then in the baseline
+        tier until it comes.
         """
         if self._completed:
             return
         missing = self.missing()
-        if len(missing) > 1:
+        if cache.follows():
+            if missing and not self.plan.is_small:
+                from . import follower
+
+                follower.wait(self, progress)
+        elif len(missing) > 1:
             from . import optimizer
 
             optimizer.finish(self, progress)
@@ -246,6 +284,28 @@ class CompiledModule:
             self._compiled = True
             instances = self._swap_in(Tier.OPTIMIZED, number, loaded)
         del instances  # not under the lock: it may be the last that holds one
+
+    def refresh(self) -> bool:
+        """Use the optimised units that other processes have put into the cache meanwhile; whether
+        none is missing now."""
+        for number in self.missing():
+            name = self.name(number)
+            if not cache.contains(name):
+                continue
+            with self._lock:
+                own = self.plan.optimized[number]
+                if not any(map(self._has_code, own)):
+                    self._stored.add(number)  # loaded by the first call
+                    continue
+            unit = load_unit(name)
+            try:
+                if unit is None:
+                    raise elf.ObjectError("it is damaged")
+                self.install(number, unit)
+            except elf.ObjectError as error:
+                _log.warning("optimized unit %d in the cache is not usable: %s", number, error)
+                self.give_up(number)
+        return not self.missing()
 
     def use(self, tier: Tier) -> None:
         """Run all functions in one tier from now on, compiling what is not there. For tests: code
@@ -279,6 +339,12 @@ class CompiledModule:
             }
             return sorted(missing - self._given_up)
 
+    def check_stored(self) -> None:
+        """Look at the optimised units in the cache: those that are damaged are to be made again."""
+        damaged = {number for number in self._stored if load_unit(self.name(number)) is None}
+        with self._lock:
+            self._stored -= damaged
+
     def source(self) -> AST:
         """A module that is alive: every instance holds one."""
         for reference in self._sources:
@@ -290,6 +356,11 @@ class CompiledModule:
     def name(self, number: int) -> str:
         """The name of an optimised unit's entry in the cache."""
         return unit_name(self.digest, self.variant, number)
+
+    @functools.cached_property
+    def announcement(self) -> str:
+        """The name under which a process announces that it makes the units."""
+        return announcement_name(self.digest, self.variant)
 
     @functools.cached_property
     def _journal(self) -> cache.Journal:

@@ -111,10 +111,17 @@ class _Job:
 
 
 class Team:
-    """Up to a few helpers, and what they have to do."""
+    """Up to a few helpers, and what they have to do.
 
-    def __init__(self, background: bool) -> None:
+    Args:
+        background: whether they get only the time that nobody else needs.
+        lasting: whether one finishes the unit that it is at when this process ends; otherwise they
+            are in the group of this process, and whoever ends that ends them.
+    """
+
+    def __init__(self, background: bool, lasting: bool = True) -> None:
         self._background = background
+        self._lasting = lasting
         self._jobs: list[_Job] = []
         self._threads = 0
         self._changed = threading.Condition()
@@ -192,7 +199,7 @@ class Team:
                     process.close()  # ended while it had nothing to do
                     process = None
                 if process is None:
-                    process = _Helper(self._background)
+                    process = _Helper(self._background, self._lasting)
                 answer = process.ask(job, number, patience)
             except Exception as error:  # whatever it is: somebody may be waiting for this thread
                 answer = [frames.REFUSED, f"no helper process can be used: {error}"]
@@ -285,7 +292,7 @@ def _install(module: CompiledModule, number: int, answer: list[Any]) -> bool:
 class _Helper:
     """One helper process."""
 
-    def __init__(self, background: bool) -> None:
+    def __init__(self, background: bool, lasting: bool) -> None:
         if not sys.executable or getattr(sys, "frozen", False):
             raise OSError("sys.executable does not name a Python interpreter")
         boot = _BOOT.format(
@@ -301,7 +308,7 @@ class _Helper:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                start_new_session=True,
+                start_new_session=lasting,
             )
         except BaseException:
             self._errors.close()
@@ -370,8 +377,13 @@ def submit(module: CompiledModule) -> None:
     _background.submit(module)
 
 
-def finish(module: CompiledModule, progress: Progress | None) -> None:
-    """Have a module optimised now, by several processes, and wait for it."""
-    team = Team(background=False)
+def finish(
+    module: CompiledModule,
+    progress: Progress | None,
+    background: bool = False,
+    lasting: bool = True,
+) -> None:
+    """Have a module optimised by several processes, and wait for it; see `Team`."""
+    team = Team(background, lasting)
     team.submit(module)
     team.wait(module, progress)

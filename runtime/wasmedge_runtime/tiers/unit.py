@@ -44,6 +44,11 @@ def journal_name(digest: bytes, variant: Variant) -> str:
     return cache.key("baseline", cache.machine(), *map(int, variant), digest)
 
 
+def announcement_name(digest: bytes, variant: Variant) -> str:
+    """The name under which a process announces that it makes a module's units."""
+    return cache.key("announced", cache.machine(), *map(int, variant), digest)
+
+
 def given_up_name(unit: str) -> str:
     """The name of the cache entry that says that a unit is too much for LLVM."""
     return cache.key("given up", unit)
