@@ -10,7 +10,7 @@ import anyio
 
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import PoolClosed, VMLost
-from wasmedge_pool.home import Home
+from wasmedge_pool.home import Home, background
 from wasmedge_pool.hosting import HostFunctions, answer, open_scope
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import CreateVM
@@ -84,7 +84,7 @@ class Actor:
         first = Request(CreateVM(0, VM_NAME, self._config, 0), vm=self)
         mailbox.submit(first)
         # The only task: it must go on when the one that made the first request is cancelled.
-        self._starting = home.background(self._start(mailbox, home, ended))
+        self._starting = background(self._start(mailbox, home, ended))
         first.future.add_done_callback(_seen)
         return first
 

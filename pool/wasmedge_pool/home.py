@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["Home", "forks", "running_loop"]
+__all__ = ["Home", "background", "forks", "running_loop"]
 
 _T = TypeVar("_T")
 
@@ -47,6 +47,17 @@ def running_loop() -> asyncio.AbstractEventLoop:
         ) from None
 
 
+def background(work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+    """Start a task that belongs to no task of the user.
+
+    When the event loop is closed without a word, the owner is told to close what the task works
+    for. Python would tell of the task besides, which the owner cannot know.
+    """
+    task: Any = asyncio.get_running_loop().create_task(work)
+    task._log_destroy_pending = False
+    return task  # type: ignore[no-any-return]
+
+
 class Home:
     """The process and the event loop that something belongs to: those that run now.
 
@@ -72,16 +83,6 @@ class Home:
     def over(self) -> bool:
         """Whether the event loop has been closed."""
         return self._loop.is_closed()
-
-    def background(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        """Start a task that belongs to no task of the user.
-
-        When the event loop is closed without a word, the owner is told to close what the task
-        works for. Python would tell of the task, which the owner cannot know.
-        """
-        task: Any = self._loop.create_task(work)
-        task._log_destroy_pending = False
-        return task  # type: ignore[no-any-return]
 
     def check(self) -> None:
         """Refuse other processes and other event loops.

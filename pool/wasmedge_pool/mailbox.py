@@ -182,7 +182,7 @@ class Mailbox:
 
     def release(self, vm: int, handle: int) -> None:
         """Let the worker forget a handle. From any thread: the garbage collector calls it."""
-        if not self._gone:
+        if not self._gone and self._forks == forks():
             with contextlib.suppress(RuntimeError):  # the event loop is closed
                 self._loop.call_soon_threadsafe(self._release, vm, handle)
 

@@ -17,7 +17,7 @@ import anyio
 from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import PoolClosed, WorkerDied
-from wasmedge_pool.home import Home
+from wasmedge_pool.home import Home, background
 from wasmedge_pool.hosting import answer
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import CreateVM, Instantiate, Load, Validate
@@ -123,7 +123,7 @@ class WorkerPool:
         self._home = Home("pool")
         self._loop = asyncio.get_running_loop()
         self._first = self._loop.create_future()
-        self._module = self._home.background(asyncio.to_thread(self._read_module))
+        self._module = background(asyncio.to_thread(self._read_module))
         for worker in self._workers:
             self._fill(worker)
 
@@ -146,9 +146,8 @@ class WorkerPool:
             self._on_returned,
         )
         self._living.add(mailbox)
-        assert self._home is not None
         # A task of its own: it goes on when the task that happened to need it is cancelled.
-        task = self._home.background(self._raise(worker, mailbox))
+        task = background(self._raise(worker, mailbox))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -142,7 +142,6 @@ class WorkerProcess(asyncio.Protocol):
         self._receiver = receiver
         with _spawning:
             data = self._spawn()
-        self._ended: asyncio.Future[Death] = self._loop.create_future()
         self._ready = self._loop.create_future()
         try:
             await self._loop.create_unix_connection(lambda: self, sock=data)
@@ -155,9 +154,15 @@ class WorkerProcess(asyncio.Protocol):
             finally:
                 timer.cancel()
         except BaseException:
-            # Cancelled, most likely. The child is young: it is gone within milliseconds.
+            # Cancelled, most likely, as all tasks are before the event loop is closed: the wires go
+            # now. The child is young: it is gone within milliseconds.
             self._receiver = None
             self.kill("its start was cancelled")
+            transport = getattr(self, "_transport", None)
+            if transport is None or transport.is_closing():
+                self._drop()
+            else:
+                transport.abort()
             raise
 
     def _spawn(self) -> socket.socket:
@@ -256,6 +261,8 @@ class WorkerProcess(asyncio.Protocol):
             self._receiver.writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._control.fileno() < 0:
+            return  # dropped before
         _living.discard(self)  # before any of its wires' numbers can be given to others
         with contextlib.suppress(OSError):
             self._tail.setblocking(False)
@@ -454,11 +461,14 @@ class WorkerProcess(asyncio.Protocol):
         assert self._process is not None
         _living.discard(self)
         self._bury()
+        if not self._loop.is_closed() and not self._forked and self._control.fileno() >= 0:
+            self._loop.remove_reader(self._control)
         self._cut_lifeline()
         self._tail.close()
         self._control.close()
         # What asyncio's transport has no public way for. It would warn, once more, for itself.
         transport: Any = getattr(self, "_transport", None)
-        if getattr(transport, "_sock", None) is not None:
+        gone = self._forked or self._loop.is_closed()
+        if gone and getattr(transport, "_sock", None) is not None:
             transport._sock.close()
             transport._sock = None

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.test_cli import SLEEPER
 from tests.lifecycle.script import LOOPS, Ended, Program
+from tests.wat import wat
 
 SHOWN = ("-X", "dev")
 
@@ -202,6 +204,37 @@ def test_a_pool_left_open_when_its_loop_is_closed(loop: str, tmp_path: Path) -> 
     assert ended[:2] == (0, "[3]\n")
     assert ended.left == []
     assert warned_once(ended, "VMPool", "pool.close"), ended.err
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "run(main())",
+        "loop = new_loop()\n        loop.run_until_complete(main())\n        loop.close()",
+    ],
+    ids=["shut down", "closed"],
+)
+def test_a_program_of_wasi_left_running(loop: str, end: str, tmp_path: Path) -> None:
+    """Its process and its VM are reported, each once."""
+    (tmp_path / "sleeper.wasm").write_bytes(wat(SLEEPER))
+    ended = Program(
+        tmp_path,
+        f"""
+        async def main():
+            global vm, process, reading
+            vm = VM(Configure(HostRegistration.WASI))
+            process = await vm.spawn("sleeper.wasm")
+            print((await process.stdout.receive()).decode(), end="")
+        {end}
+        """,
+        loop,
+        (*SHOWN, "-W", "ignore:unclosed resource <UnixTransport"),
+    ).end()
+    assert ended[:2] == (0, "ready\n")
+    assert ended.left == []
+    warned = [line for line in ended.err.splitlines() if not line.startswith(("  ", "ResourceW"))]
+    assert all("ResourceWarning: unclosed <wasmedge_async." in line for line in warned), ended.err
+    assert len(warned) == len({"VM" in line for line in warned}) >= 1
 
 
 def test_a_loop_that_is_stopped_and_run_again(loop: str, tmp_path: Path) -> None:

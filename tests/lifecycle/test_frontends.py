@@ -146,6 +146,34 @@ def test_other_loops_are_refused_and_disturb_nothing(loop: str, tmp_path: Path) 
     assert ended == (0, expected, "", [])
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_vm_restarts_in_another_loop_when_its_own_is_closed(loop: str, tmp_path: Path) -> None:
+    ended = Program(
+        tmp_path,
+        """
+        async def restart():
+            try:
+                await vm.restart()
+            except RuntimeError as error:
+                print(str(error).split(":")[0])
+        async def main():
+            global vm
+            vm = await opened()
+            await asyncio.to_thread(lambda: run(restart()))
+            print(await vm.execute("add", 1, 2))
+        async def again():
+            await restart()
+            print(await vm.run_wasm_buffer(MODULE, "add", 3, 4))
+            await vm.close()
+        run(main())
+        run(again())
+        """,
+        loop,
+    ).end()
+    expected = "this VM belongs to another event loop\n[3]\n[7]\n"
+    assert ended == (0, expected, "", [])
+
+
 PYTEST_ASYNCIO = """
 import asyncio
 import pytest
