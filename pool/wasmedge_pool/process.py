@@ -159,7 +159,7 @@ class WorkerProcess(asyncio.Protocol):
             self._receiver = None
             self.kill("its start was cancelled")
             transport = getattr(self, "_transport", None)
-            if transport is None or transport.is_closing():
+            if self._forked or transport is None or transport.is_closing():
                 self._drop()
             else:
                 transport.abort()
@@ -261,8 +261,8 @@ class WorkerProcess(asyncio.Protocol):
             self._receiver.writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._control.fileno() < 0:
-            return  # dropped before
+        if self._forked or self._control.fileno() < 0:
+            return  # another process's worker; or it was dropped before
         _living.discard(self)  # before any of its wires' numbers can be given to others
         with contextlib.suppress(OSError):
             self._tail.setblocking(False)
