@@ -5,6 +5,7 @@
 #   make bench    comparison with wasmtime and native code: table, JSON and plot
 #   make bench-start  how soon real programs start, beside wasmtime (PROGRAMS="qjs ...": only these)
 #   make fuzz     more differential fuzzing than `make test` does (FUZZ_SEEDS=N: how much)
+#   make load     200,000 calls through a pool whose workers are killed
 #   make compile  validation and translation as extension modules: faster, needs a C compiler
 #   make test-compiled  the engine's tests and the test suite with these, in a scratch copy
 #   make format   formats the sources
@@ -18,7 +19,7 @@ endif
 BIN := .venv/bin
 CODE := wasmedge_async pool runtime tests examples benchmarks tools
 
-.PHONY: run test lint types spec bench bench-start fuzz compile test-compiled format clean \
+.PHONY: run test lint types spec bench bench-start fuzz load compile test-compiled format clean \
     setup-run setup-dev setup-bench require-python
 
 run: setup-run
@@ -44,6 +45,9 @@ bench-start: setup-bench
 
 fuzz: setup-dev
 	$(BIN)/python -m tests.differential $(FUZZ_SEEDS)
+
+load: setup-dev
+	$(BIN)/python -m tests.load
 
 compile: setup-dev
 	$(BIN)/python tools/compile.py

@@ -93,14 +93,13 @@ class VMPool:
 
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)  # absent when the constructor raised
-        if pool is not None and pool.open:
-            warnings.warn(
-                f"unclosed {self!r}: use `async with` or `await pool.close()`",
-                ResourceWarning,
-                source=self,
-                stacklevel=1,
-            )
-            pool.kill()
+        if pool is None:
+            return
+        was_open = pool.open
+        message = f"unclosed {self!r}: use `async with` or `await pool.close()`"
+        pool.forget()  # first: a warning may be an error
+        if was_open:
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=1)
 
     @property
     def code_status(self) -> CodeStatus | None:

@@ -15,6 +15,7 @@ from anyio.abc import AsyncResource
 from wasmedge_async._stdio import Stdio
 from wasmedge_async._streams import ReceiveStream, SendStream
 from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost, WorkerDied
+from wasmedge_pool.home import background
 from wasmedge_runtime.errors import ErrCode, HostFunctionError, Trap, WasmEdgeError
 
 __all__ = ["Process", "start"]
@@ -76,14 +77,10 @@ class Process(AsyncResource):
     def __del__(self) -> None:
         outcome = getattr(self, "_outcome", None)  # absent when the constructor raised
         if outcome is not None and not outcome.done() and self._asked is not signal.SIGKILL:
-            warnings.warn(
-                f"unclosed {self!r}: use `async with` or `await process.wait()`",
-                ResourceWarning,
-                source=self,
-                stacklevel=1,
-            )
             if not outcome.get_loop().is_closed():
-                self.kill()
+                self.kill()  # first: a warning may be an error
+            message = f"unclosed {self!r}: use `async with` or `await process.wait()`"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=1)
 
     async def aclose(self) -> None:
         """Kill the program if it still runs, wait for its end, and close the streams. Idempotent.
@@ -264,7 +261,7 @@ def start(
     # A task: somebody has to run its host functions. Cancelling it interrupts the guest, when it
     # has begun: not before the loop's next turn, or there would be nobody to pass that on.
     loop = asyncio.get_running_loop()
-    outcome = loop.create_task(exit_code())
+    outcome = background(exit_code())
     return Process(
         outcome,
         partial(loop.call_soon, outcome.cancel),

@@ -122,14 +122,13 @@ class VM:
 
     def __del__(self) -> None:
         actor = getattr(self, "_actor", None)  # absent when the constructor raised
-        if actor is not None and actor.open:
-            warnings.warn(
-                f"unclosed {self!r}: use `async with` or `await vm.close()`",
-                ResourceWarning,
-                source=self,
-                stacklevel=1,
-            )
-            actor.kill()
+        if actor is None:
+            return
+        was_open = actor.open
+        message = f"unclosed {self!r}: use `async with` or `await vm.close()`"
+        actor.forget()  # first: a warning may be an error
+        if was_open:
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=1)
 
     def __repr__(self) -> str:
         return f"<wasmedge_async.VM pid={self._actor.pid} state={self.state.name}>"

@@ -10,10 +10,11 @@ import anyio
 
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import PoolClosed, VMLost
+from wasmedge_pool.home import Home, background
 from wasmedge_pool.hosting import HostFunctions, answer, open_scope
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import CreateVM
-from wasmedge_pool.request import Patient, Request, running_loop
+from wasmedge_pool.request import Patient, Request
 from wasmedge_pool.settings import config_to_wire
 from wasmedge_runtime.configure import Configure
 
@@ -41,6 +42,7 @@ class Actor:
         self._config = config_to_wire(config or Configure())
         self._make_backend = make_backend
         self._mailbox: Mailbox | None = None
+        self._home: Home | None = None
         self._starting: asyncio.Task[None] | None = None
         self._ended: Patient | None = None
         self._lost = ""
@@ -63,35 +65,37 @@ class Actor:
     @property
     def open(self) -> bool:
         """Whether there is something to close."""
-        return self._mailbox is not None and not self._closed
+        return self._home is not None and not self._closed and not self._home.forked
 
     def begin(self) -> Request:
         """Start the worker and make its VM; returns the request that is answered when it is.
 
         Raises:
             PoolClosed: the VM is closed.
+            RuntimeError: no event loop is running that could drive workers.
         """
         if self._closed:
             raise PoolClosed("this VM is closed")
-        loop = running_loop()
-        ended = self._ended = Patient(loop=loop)
+        home = self._home = Home("VM")
+        ended = self._ended = Patient()
         mailbox = self._mailbox = Mailbox(
-            self._make_backend(), lambda death, waiting: self._on_lost(ended, death, waiting)
+            self._make_backend(), lambda death, waiting: self._on_lost(home, ended, death, waiting)
         )
         first = Request(CreateVM(0, VM_NAME, self._config, 0), vm=self)
         mailbox.submit(first)
         # The only task: it must go on when the one that made the first request is cancelled.
-        self._starting = loop.create_task(self._start(mailbox, ended))
+        self._starting = background(self._start(mailbox, home, ended))
         first.future.add_done_callback(_seen)
         return first
 
-    async def _start(self, mailbox: Mailbox, ended: Patient) -> None:
+    async def _start(self, mailbox: Mailbox, home: Home, ended: Patient) -> None:
         try:
+            await home.watch(self._shut_down)
             await mailbox.start()
         except BaseException as error:
             # The requests that wait have failed with it.
             self._lost = f"the VM's worker process could not be started: {error}"
-            ended.set_result(None)
+            _end(home, ended)
             if not isinstance(error, Exception):
                 raise
 
@@ -104,11 +108,14 @@ class Actor:
         Raises:
             PoolClosed: the VM is closed.
             VMLost: its worker has ended.
+            RuntimeError: the VM belongs to another event loop or process.
         """
         if self._closed:
             raise PoolClosed("this VM is closed")
-        if self._mailbox is None:
+        if self._home is None:
             self.begin()
+        else:
+            self._home.check()
         mailbox = self._mailbox
         assert mailbox is not None
         if mailbox.gone:
@@ -139,7 +146,10 @@ class Actor:
         """End the worker if it lives, and begin anew with another."""
         if self._closed:
             raise PoolClosed("this VM is closed")
-        if self._mailbox is not None and not self._mailbox.gone:
+        if self._home is not None and (self._home.forked or self._home.over):
+            self.end_worker("its event loop was closed")
+        elif self._mailbox is not None and self._home is not None and not self._mailbox.gone:
+            self._home.check()
             reason = "the VM was restarted"
             for request in self._mailbox.withdraw():
                 request.fail(VMLost(f"{reason} before the call began"))
@@ -152,11 +162,17 @@ class Actor:
         await answer(self.begin())
 
     async def close(self) -> None:
-        """End the worker; what still waits or runs fails with `PoolClosed`. Idempotent."""
-        self._closed = True
-        mailbox = self._mailbox
-        if mailbox is None or mailbox.gone:
+        """End the worker; what still waits or runs fails with `PoolClosed`. Idempotent.
+
+        Raises:
+            RuntimeError: the VM belongs to another event loop, which has not been closed.
+        """
+        mailbox, home = self._mailbox, self._home
+        if mailbox is None or home is None or mailbox.gone or home.forked or home.over:
+            self.kill()
             return
+        home.check()
+        self._closed = True
         assert self._starting is not None
         if mailbox.load or not self._starting.done():
             self.kill()
@@ -172,12 +188,30 @@ class Actor:
     def kill(self) -> None:
         """End the worker at once, without waiting for its end."""
         self._closed = True
-        if self._mailbox is not None:
+        if self._mailbox is None or self._home is None or self._home.forked:
+            return
+        if not self._home.over:  # or there is nobody left to be told
             for request in self._mailbox.withdraw():
                 request.fail(PoolClosed("the VM was closed before the call began"))
-            self._mailbox.kill("the VM was closed", PoolClosed("the VM was closed during the call"))
+        self._mailbox.kill("the VM was closed", PoolClosed("the VM was closed during the call"))
 
-    def _on_lost(self, ended: Patient, death: Death, waiting: list[Request]) -> None:
+    def forget(self) -> None:
+        """Kill, from whichever thread has found that nobody holds the VM any more."""
+        if self._home is None or self._mailbox is None:
+            return
+        if self._home.forked:
+            self._mailbox.kill("the process was forked")
+        elif not self._closed:
+            self._home.run(self.kill)
+
+    async def _shut_down(self) -> None:
+        """End the worker with the event loop. The VM stays `open`: its owner is to be told."""
+        if self._mailbox is not None and not self._mailbox.gone:
+            self._mailbox.kill("its event loop was closed")
+            assert self._ended is not None
+            await self._ended
+
+    def _on_lost(self, home: Home, ended: Patient, death: Death, waiting: list[Request]) -> None:
         self._lost = (
             f"the VM's worker process {death.pid} has ended ({_cause(death)}), and the VM's state "
             "with it: `await vm.restart()` begins anew"
@@ -186,7 +220,13 @@ class Actor:
         for request in waiting:
             closed = PoolClosed("the VM was closed before the call began")
             request.fail(closed if self._closed else VMLost(self._lost))
+        _end(home, ended)
+
+
+def _end(home: Home, ended: Patient) -> None:
+    if not ended.done():
         ended.set_result(None)
+    home.leave()
 
 
 def _cause(death: Death) -> str:

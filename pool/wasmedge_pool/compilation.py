@@ -25,6 +25,7 @@ from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.backend import Backend, Death, Receiver
 from wasmedge_pool.code_status import status_from_wire
 from wasmedge_pool.errors import WorkerDied
+from wasmedge_pool.home import background
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import (
     Compile,
@@ -186,7 +187,7 @@ class Compilation:
         self._spawn(self._compile())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
+        task = background(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

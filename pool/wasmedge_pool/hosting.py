@@ -169,7 +169,10 @@ async def answer(request: Request) -> list[Any]:
     except Exception:
         raise
     except BaseException:
-        # KeyboardInterrupt or SystemExit in a host function, which may be the end of the loop.
+        # KeyboardInterrupt or SystemExit in a host function, which may be the end of the loop; or
+        # the task goes, which may be after that.
+        if request.future.get_loop().is_closed():
+            raise
         request.future.cancel()
         if request.owner is not None:
             request.owner.interrupt(request)

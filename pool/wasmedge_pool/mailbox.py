@@ -19,6 +19,7 @@ import anyio
 
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import CallTimeout, PoolClosed, WorkerDied, error_from_wire
+from wasmedge_pool.home import forks
 from wasmedge_pool.hosting import HostCallScope, host_error
 from wasmedge_pool.messages import (
     MAX_ARRAY,
@@ -96,6 +97,7 @@ class Mailbox:
         self._host_call = 0  # the number of the last one
         self._bulk: Iterator[bytes] | None = None  # of the first request in the queue
         self._ready = False
+        self._forks = forks()
         self._killed: str | None = None
         self._gone = False
         self._flush_scheduled = False
@@ -180,7 +182,7 @@ class Mailbox:
 
     def release(self, vm: int, handle: int) -> None:
         """Let the worker forget a handle. From any thread: the garbage collector calls it."""
-        if not self._gone:
+        if not self._gone and self._forks == forks():
             with contextlib.suppress(RuntimeError):  # the event loop is closed
                 self._loop.call_soon_threadsafe(self._release, vm, handle)
 
@@ -203,6 +205,8 @@ class Mailbox:
             if request.descriptors is not None:
                 request.descriptors.close_child()
             return  # in the queue, where `_flush` drops it
+        if self._forks != forks():
+            return  # a fork of the parent, to which nobody answers
         request.ended = Patient()
         self._backend.interrupt(request.number)
         timer = self._loop.call_later(GRACE_SECONDS, self._insist, request)

@@ -18,10 +18,11 @@ from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.compilation import Compilation
 from wasmedge_pool.errors import PoolClosed, VMLost, WorkerDied
+from wasmedge_pool.home import Home, background
 from wasmedge_pool.hosting import answer
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import CreateVM, Instantiate, Load, Validate
-from wasmedge_pool.request import Patient, Request, running_loop
+from wasmedge_pool.request import Patient, Request
 from wasmedge_pool.settings import config_to_wire
 from wasmedge_runtime.configure import Configure
 
@@ -79,6 +80,7 @@ class WorkerPool:
         self._workers = [_Worker() for _ in range(size)]
         self._queue: deque[Request] = deque()
         self._returned: deque[Request] = deque()  # called back; they go before the queue
+        self._home: Home | None = None
         self._module: asyncio.Task[bytes] | None = None
         self._first: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,7 +105,7 @@ class WorkerPool:
     @property
     def open(self) -> bool:
         """Whether there is something to close."""
-        return self._module is not None and not self._closed
+        return self._home is not None and not self._closed and not self._home.forked
 
     # --- Workers ----------------------------------------------------------------------------------
 
@@ -112,14 +114,20 @@ class WorkerPool:
 
         Raises:
             PoolClosed: the pool is closed.
+            RuntimeError: the pool belongs to another event loop or process, or no event loop is
+                running that could drive workers.
         """
         if self._closed:
             raise PoolClosed("this pool is closed")
-        if self._module is not None:
+        if self._home is not None:
+            self._home.check()
+            if self._killed:
+                raise PoolClosed("this pool's workers have ended with their event loop")
             return
-        self._loop = running_loop()
+        self._home = Home("pool")
+        self._loop = asyncio.get_running_loop()
         self._first = self._loop.create_future()
-        self._module = self._loop.create_task(asyncio.to_thread(self._read_module))
+        self._module = background(asyncio.to_thread(self._read_module))
         if self._compilation is not None:
             self._compilation.begin(self._module)
         for worker in self._workers:
@@ -145,16 +153,18 @@ class WorkerPool:
         )
         self._living.add(mailbox)
         # A task of its own: it goes on when the task that happened to need it is cancelled.
-        task = self._loop.create_task(self._raise(worker, mailbox))
+        task = background(self._raise(worker, mailbox))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _raise(self, worker: _Worker, mailbox: Mailbox) -> None:
         """Start a worker and give it the module."""
+        assert self._home is not None
         assert self._module is not None
         assert self._first is not None
         first = worker is self._workers[0]
         try:
+            await self._home.watch(self._shut_down)
             await mailbox.start()
             module = await asyncio.shield(self._module)
             if not first:
@@ -173,11 +183,16 @@ class WorkerPool:
             for request in requests:
                 mailbox.submit(request)
             await asyncio.gather(*[request.future for request in requests])
-        except Exception as error:
+        except BaseException as raised:
+            # The event loop may cancel all tasks, as `asyncio.run` does at its end.
+            cancelled = PoolClosed("starting a worker was cancelled")
+            error = raised if isinstance(raised, Exception) else cancelled
             self._could_not(worker, mailbox, error)
             if first and not self._first.done():
                 self._first.set_exception(error)
                 self._first.exception()  # `wait_ready` may not be waiting
+            if error is not raised:
+                raise
             return
         worker.ready = True
         if self._compilation is not None:
@@ -217,6 +232,8 @@ class WorkerPool:
 
     def _buried(self, mailbox: Mailbox) -> None:
         self._living.discard(mailbox)
+        if not self._living and self._closed and self._home is not None:
+            self._home.leave()
         if not self._living and self._all_gone is not None and not self._all_gone.done():
             self._all_gone.set_result(None)
 
@@ -321,10 +338,15 @@ class WorkerPool:
         """Refuse new calls, finish those that were made, end the workers. Idempotent.
 
         When it is cancelled, it kills.
+
+        Raises:
+            RuntimeError: the pool belongs to another event loop, which has not been closed.
         """
-        self._closed = True
-        if self._module is None:
+        if self._home is None or self._home.forked or self._home.over:
+            self.kill()
             return
+        self._home.check()
+        self._closed = True
         try:
             if not self._killed:
                 if self._drained is None:
@@ -345,16 +367,38 @@ class WorkerPool:
                 await self._compilation.close()
 
     def kill(self) -> None:
-        """End everything at once: calls that wait or run raise `PoolClosed`."""
-        self._closed = self._killed = True
-        if self._module is None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._compilation is not None:
-            self._compilation.kill()
-        self._fail_all(PoolClosed("the pool was closed before the call began"))
+        """End everything at once: calls that wait or run raise `PoolClosed`. From any thread."""
+        self._closed = True
+        if self._home is not None and not self._home.forked:
+            self._home.run(self._kill)
+
+    def _kill(self) -> None:
+        assert self._home is not None
+        self._killed = True
+        if not self._home.over:  # or there is nobody left to be told
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._compilation is not None:
+                self._compilation.kill()
+            self._fail_all(PoolClosed("the pool was closed before the call began"))
         for worker in self._workers:
             if worker.mailbox is not None:
                 verdict = PoolClosed("the pool was closed during the call")
                 worker.mailbox.kill("the pool was closed", verdict)
+
+    def forget(self) -> None:
+        """Kill, from whichever thread has found that nobody holds the pool any more."""
+        if self._home is None:
+            return
+        if self._home.forked:
+            for mailbox in self._living:
+                mailbox.kill("the process was forked")
+        elif not self._closed:
+            self.kill()
+
+    async def _shut_down(self) -> None:
+        """End the workers with the event loop. The pool stays `open`: its owner is to be told."""
+        closed = self._closed
+        self.kill()
+        await self.close()
+        self._closed = closed

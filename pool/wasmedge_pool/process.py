@@ -13,14 +13,14 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
-import wasmedge_pool
-import wasmedge_runtime
 from wasmedge_pool.backend import Death, Receiver
+from wasmedge_pool.boot import BOOT, import_path
 from wasmedge_pool.errors import WorkerDied
 from wasmedge_pool.messages import (
     ANSWER,
@@ -52,38 +52,6 @@ _EXIT_SECONDS = 2.0
 # How long the event loop may be held up by a plain host function that looks into guest memory.
 _ASK_SECONDS = 1.0
 
-# Runs with -I: nothing of the environment, the working directory or the user's site-packages is
-# imported unless the parent's own path has it. What goes wrong before there is a protocol is sent
-# as text, because a worker has no standard error.
-_BOOT = """\
-import json, socket, sys
-start = json.loads(sys.argv[1])
-control = socket.socket(fileno=start["control"])
-try:
-    sys.path[:] = start["path"]
-    module, function = start["target"].split(":")
-    __import__(module)
-    getattr(sys.modules[module], function)(start["data"], control, start["page"])
-except Exception:
-    import os, traceback
-    control.send(bytes([start["fault"]]) + traceback.format_exc().encode()[-8000:])
-    os._exit(1)
-"""
-
-
-def _import_path() -> list[str]:
-    """Return the parent's absolute import path, and where this package is at its end.
-
-    Relative entries stand for the working directory, where anybody may have put a module with the
-    name of one of ours.
-    """
-    path = [entry for entry in sys.path if os.path.isabs(entry)]
-    for package in (wasmedge_pool, wasmedge_runtime):
-        folder = os.path.dirname(os.path.abspath(package.__path__[0]))
-        if folder not in path:
-            path.append(folder)
-    return path
-
 
 def _shared_page() -> tuple[int, mmap.mmap] | None:
     """Make the page in which a worker notes the request it is running, None where there is none.
@@ -111,12 +79,32 @@ def _bury(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+# A fork while a worker is being started would inherit its ends of the wires, and nobody would see
+# them hang up.
+_spawning = threading.RLock()
+_living: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
+
+
+def _disinherit() -> None:
+    """Let go of the workers, in a process that was forked from the one that has them."""
+    for worker in list(_living):
+        worker.disinherit()
+    _spawning.release()
+
+
+os.register_at_fork(
+    before=_spawning.acquire,
+    after_in_parent=_spawning.release,
+    after_in_child=_disinherit,
+)
+
+
 class WorkerProcess(asyncio.Protocol):
     """A child process that runs `target`; a `Backend`.
 
     Started with a new session (the terminal's Ctrl-C is the parent's), /dev/null as its standard
-    streams, and two sockets and the shared page as its only other descriptors. Not by `fork` of
-    the user's process: locks held by its threads would stay locked for ever.
+    streams, and two sockets, the lifeline and the shared page as its only other descriptors. Not by
+    `fork` of the user's process: locks held by its threads would stay locked for ever.
 
     Args:
         target: ``"module:function"``, the worker's program; tests have others.
@@ -132,6 +120,9 @@ class WorkerProcess(asyncio.Protocol):
         self._broken = False
         self._congested = False
         self._page: mmap.mmap | None = None
+        self._lifeline: int | None = None
+        self._wires: list[int] = []
+        self._forked = False
 
     @property
     def pid(self) -> int:
@@ -149,16 +140,12 @@ class WorkerProcess(asyncio.Protocol):
         """Start the process and wait until it is ready, see `Backend.start`."""
         self._loop = asyncio.get_running_loop()
         self._receiver = receiver
-        data, control = self._spawn()
-        # A second descriptor: what the worker had answered before it died is read even when the
-        # transport gives up at once, because a write failed.
-        self._tail = data.dup()
-        self._control = control
-        self._ended: asyncio.Future[Death] = self._loop.create_future()
+        with _spawning:
+            data = self._spawn()
         self._ready = self._loop.create_future()
         try:
             await self._loop.create_unix_connection(lambda: self, sock=data)
-            self._loop.add_reader(control, self._control_readable)
+            self._loop.add_reader(self._control, self._control_readable)
             self.send(encode(Hello(VERSION, logging.getLogger("wasmedge").getEffectiveLevel())))
             # Not a task's timeout: the worker's end resolves the same future.
             timer = self._loop.call_later(_READY_SECONDS, self._not_ready)
@@ -167,37 +154,51 @@ class WorkerProcess(asyncio.Protocol):
             finally:
                 timer.cancel()
         except BaseException:
-            # Cancelled, most likely. The child is young: it is gone within milliseconds.
+            # Cancelled, most likely, as all tasks are before the event loop is closed: the wires go
+            # now. The child is young: it is gone within milliseconds.
             self._receiver = None
             self.kill("its start was cancelled")
+            transport = getattr(self, "_transport", None)
+            if self._forked or transport is None or transport.is_closing():
+                self._drop()
+            else:
+                transport.abort()
             raise
 
-    def _spawn(self) -> tuple[socket.socket, socket.socket]:
+    def _spawn(self) -> socket.socket:
         if not sys.executable:
             raise RuntimeError("worker processes need sys.executable, which is not set")
         with contextlib.ExitStack() as on_error, contextlib.ExitStack() as child_ends:
             data, child_data = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             on_error.callback(data.close)
             child_ends.callback(child_data.close)
+            # A second descriptor: what the worker had answered before it died is read even when the
+            # transport gives up at once, because a write failed.
+            tail = data.dup()
+            on_error.callback(tail.close)
             control, child_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             on_error.callback(control.close)
             child_ends.callback(child_control.close)
-            fds = [child_data.fileno(), child_control.fileno()]
+            child_lifeline, lifeline = os.pipe()
+            child_ends.callback(os.close, child_lifeline)
+            on_error.callback(os.close, lifeline)
+            fds = [child_data.fileno(), child_control.fileno(), child_lifeline]
             page = _shared_page()
             if page is not None:
                 child_ends.callback(os.close, page[0])
+                on_error.callback(page[1].close)
                 fds.append(page[0])
-                self._page = page[1]
             start = {
-                "path": _import_path(),
+                "path": import_path(),
                 "target": self._target,
                 "data": child_data.fileno(),
                 "control": child_control.fileno(),
+                "lifeline": child_lifeline,
                 "page": None if page is None else page[0],
                 "fault": FAULT,
             }
             process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _BOOT, json.dumps(start)],
+                [sys.executable, "-I", "-c", BOOT, json.dumps(start)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -210,7 +211,13 @@ class WorkerProcess(asyncio.Protocol):
         self._bury = weakref.finalize(self, _bury, process)
         data.setblocking(False)
         control.setblocking(False)
-        return data, control
+        self._page = None if page is None else page[1]
+        self._tail = tail
+        self._control = control
+        self._lifeline = lifeline
+        self._wires = [data.fileno(), tail.fileno(), control.fileno(), lifeline]
+        _living.add(self)
+        return data
 
     def _not_ready(self) -> None:
         self.kill(f"it was not ready after {_READY_SECONDS:.0f} s")
@@ -254,6 +261,9 @@ class WorkerProcess(asyncio.Protocol):
             self._receiver.writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._forked or self._control.fileno() < 0:
+            return  # another process's worker; or it was dropped before
+        _living.discard(self)  # before any of its wires' numbers can be given to others
         with contextlib.suppress(OSError):
             self._tail.setblocking(False)
             while data := self._tail.recv(65536):
@@ -263,6 +273,11 @@ class WorkerProcess(asyncio.Protocol):
         self._loop.remove_reader(self._control)
         self._control.close()
         self._await_exit(0)
+
+    def _cut_lifeline(self) -> None:
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
 
     def _await_exit(self, attempt: int) -> None:
         """Take the exit status. The process is usually gone already, or within a millisecond.
@@ -280,6 +295,7 @@ class WorkerProcess(asyncio.Protocol):
             self._loop.call_later(delay, self._await_exit, attempt + 1)
             return
         self._bury.detach()
+        self._cut_lifeline()  # not before: a worker that ends by itself does so with its own code
         death = Death(
             pid=process.pid,
             exit_code=code if code >= 0 else None,
@@ -413,5 +429,46 @@ class WorkerProcess(asyncio.Protocol):
     def kill(self, reason: str) -> None:
         """End the process with SIGKILL."""
         self._reason = self._reason or reason
-        if self._process is not None and self._process.returncode is None:
+        if self._process is None:
+            return
+        if self._forked or self._loop.is_closed():
+            self._drop()
+        elif self._process.returncode is None:
             self._process.kill()
+
+    # --- Without the event loop -------------------------------------------------------------------
+
+    def disinherit(self) -> None:
+        """Let go of the worker, in a process that was forked from its parent.
+
+        The wires are replaced and not closed: whoever knows their numbers, such as the event
+        loop's transport, may still close them, and must not close what has come in their place.
+        Nor is the event loop told, which shares the kernel's list of descriptors with the parent.
+        """
+        self._forked = True
+        self._reason = "its parent is another process, from which this one was forked"
+        dead, other = socket.socketpair()
+        other.close()
+        for wire in self._wires:
+            os.dup2(dead.fileno(), wire, inheritable=False)
+        dead.close()
+        if self._process is not None:
+            self._bury.detach()
+            self._process.returncode = 0  # never signalled or waited for: it is no child of ours
+
+    def _drop(self) -> None:
+        """Let go of everything: no event loop will tell of the end any more."""
+        assert self._process is not None
+        _living.discard(self)
+        self._bury()
+        if not self._loop.is_closed() and not self._forked and self._control.fileno() >= 0:
+            self._loop.remove_reader(self._control)
+        self._cut_lifeline()
+        self._tail.close()
+        self._control.close()
+        # What asyncio's transport has no public way for. It would warn, once more, for itself.
+        transport: Any = getattr(self, "_transport", None)
+        gone = self._forked or self._loop.is_closed()
+        if gone and getattr(transport, "_sock", None) is not None:
+            transport._sock.close()
+            transport._sock = None

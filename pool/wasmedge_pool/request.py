@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from wasmedge_pool.home import running_loop
 from wasmedge_pool.messages import HostCall, Message
 from wasmedge_pool.protocol import encode
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from wasmedge_pool.mailbox import Mailbox
     from wasmedge_runtime.values import ExternRef
 
-__all__ = ["Descriptors", "Patient", "Placeholder", "Request", "Target", "running_loop"]
+__all__ = ["Descriptors", "Patient", "Placeholder", "Request", "Target"]
 
 
 class Target(Protocol):
@@ -32,21 +33,6 @@ class Descriptors(Protocol):
 
     def close_child(self) -> None:
         """Close them; called when they have been sent, or never will be. Idempotent."""
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """Return the running event loop.
-
-    Raises:
-        RuntimeError: there is none that can drive workers.
-    """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(
-            "wasmedge_async needs a running asyncio or uvloop event loop; trio is not supported. "
-            'Start with asyncio.run(main()) or anyio.run(main, backend="asyncio").'
-        ) from None
 
 
 class Patient(asyncio.Future[None]):

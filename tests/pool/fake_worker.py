@@ -23,6 +23,9 @@ from wasmedge_runtime.values import ExternRef
 
 FAKE = "tests.pool.fake_worker:main"
 
+WIRES: list[socket.socket] = []
+"""Data and control, for functions that misuse them."""
+
 
 class FakeVM:
     """Answers to function names."""
@@ -111,6 +114,28 @@ class FakeVM:
         ctypes.string_at(0)
         return []
 
+    def do_hang(self) -> list[Any]:
+        """Stay in native code, with the interpreter's lock: not even the watchdog runs."""
+        ctypes.PyDLL(None).sleep(600)
+        return []
+
+    def do_abort(self) -> list[Any]:
+        os.abort()
+
+    def do_eat(self, size: int) -> list[Any]:
+        return [len(bytearray(size))]
+
+    def do_nonsense(self) -> list[Any]:
+        """Write to the data socket what is no message."""
+        WIRES[0].sendall(b"\0\0\0\x05nonse")
+        time.sleep(60)
+        return []
+
+    def do_nonsense_in_control(self) -> list[Any]:
+        WIRES[1].send(b"nonsense")
+        time.sleep(60)
+        return []
+
     def do_stop(self) -> list[Any]:
         """Freeze the whole process, watchdog and all."""
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -118,5 +143,7 @@ class FakeVM:
 
 
 def main(data: int, control: socket.socket, page: int | None) -> None:
-    Worker(socket.socket(fileno=data), control, page, FakeVM).serve()
+    wire = socket.socket(fileno=data)
+    WIRES[:] = wire, control
+    Worker(wire, control, page, FakeVM).serve()
     os._exit(0)

@@ -23,7 +23,7 @@ from wasmedge_pool.messages import Call
 from wasmedge_pool.pool import WorkerPool
 from wasmedge_pool.process import WorkerProcess
 from wasmedge_pool.request import Request
-from wasmedge_pool.values import to_wire
+from wasmedge_pool.values import microseconds, to_wire
 
 
 def make(size: int = 2, target: str = FAKE) -> WorkerPool:
@@ -43,8 +43,11 @@ async def opened(size: int = 2) -> AsyncIterator[WorkerPool]:
         await pool.close()
 
 
-def call(pool: WorkerPool, function: str, *args: object) -> Coroutine[Any, Any, list[Any]]:
-    return pool.call(Request(Call(0, VM_NAME, None, function, to_wire(args), None)))
+def call(
+    pool: WorkerPool, function: str, *args: object, timeout: float | None = None
+) -> Coroutine[Any, Any, list[Any]]:
+    message = Call(0, VM_NAME, None, function, to_wire(args), microseconds(timeout))
+    return pool.call(Request(message, None, timeout))
 
 
 async def call_entered(pool: WorkerPool, function: str, *args: object) -> list[Any]:

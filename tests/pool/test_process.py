@@ -17,7 +17,7 @@ import pytest
 
 from tests.loops import Run
 from tests.pool.fake_worker import FAKE
-from wasmedge_pool import mailbox, process
+from wasmedge_pool import boot, mailbox, process
 from wasmedge_pool.actor import VM_NAME, Actor
 from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost, WorkerDied
 from wasmedge_pool.messages import Call, GetFunctionList
@@ -71,8 +71,8 @@ def test_a_worker_inherits_its_wires_and_dev_null_only(run: Run[None], tmp_path:
             await vm.close()
         assert targets[:3] == ["/dev/null"] * 3
         kinds = sorted(target.partition(":")[0] for target in targets[3:])
-        # The two wires, the shared page, and the watchdog's own pipe.
-        assert kinds == ["/memfd", "pipe", "pipe", "socket", "socket"]
+        # The two wires, the lifeline, the shared page, and the watchdog's own pipe.
+        assert kinds == ["/memfd", "pipe", "pipe", "pipe", "socket", "socket"]
 
     run(main())
 
@@ -120,7 +120,7 @@ def test_relative_paths_are_left_out_and_our_own_are_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "path", ["", "relative", "/absolute"])
-    path = process._import_path()
+    path = boot.import_path()
     assert path[0] == "/absolute"
     assert all(os.path.isabs(entry) for entry in path)
     assert any(Path(entry, "wasmedge_pool").is_dir() for entry in path)

@@ -82,9 +82,9 @@ def test_the_examples_print_what_their_comments_say(
     monkeypatch.syspath_prepend(tmp_path)
     namespace: dict[str, Any] = {}
     for line, source in blocks(page, "python"):
-        file = re.match(r"# (\w+\.py)\n", source)
-        if file is not None:
-            run_file(tmp_path / file[1], source)
+        named = re.match(r"# (\w+\.py)\n", source)
+        if named is not None:
+            run_file(tmp_path / named[1], source)
             continue
         run(source, namespace, page, line)
         expected = re.findall(r"print\(.*\)  # (.*)$", source, re.MULTILINE)
