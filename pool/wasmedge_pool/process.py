@@ -431,7 +431,7 @@ class WorkerProcess(asyncio.Protocol):
         self._reason = self._reason or reason
         if self._process is None:
             return
-        if self._forked or self._loop.is_closed():
+        if self._forked or self._loop.is_closed() or sys.is_finalizing():
             self._drop()
         elif self._process.returncode is None:
             self._process.kill()
