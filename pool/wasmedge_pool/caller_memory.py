@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from wasmedge_pool.handles import (
     MEMORY_GROW,
     MEMORY_SIZE,
+    check_bounds,
     check_unsigned,
     first_bytes,
     no_view,
@@ -23,9 +24,9 @@ from wasmedge_pool.messages import (
     PEEK,
     PIECE,
     POKE,
+    REFUSAL,
     SIZE,
     Operate,
-    ProtocolError,
     ReadMemory,
     WriteMemory,
 )
@@ -39,6 +40,8 @@ __all__ = ["CALLER", "AwaitedCallerMemory", "CallerMemory"]
 
 CALLER: Final = 0
 """The handle of the memory of whoever called the innermost open host function."""
+
+_CODES: Final = frozenset(map(int, ErrCode))
 
 _ANY_VM: Final = 1
 """Every worker has this VM; the handle says the rest."""
@@ -94,8 +97,7 @@ class CallerMemory:
         check_unsigned("length", length)
         if length <= PIECE:
             return self._ask(PEEK, offset, length, length)
-        # The last byte first: if that is there, all of it is, and memory does not shrink.
-        self._ask(PEEK, offset + length - 1, 1, 1)
+        check_bounds(offset, length, self.page_size)  # of all the pieces, before the first
         return b"".join(
             self._ask(PEEK, start, size, size)
             for start in range(offset, offset + length, PIECE)
@@ -109,7 +111,7 @@ class CallerMemory:
         check_unsigned("offset", offset)
         data = first_bytes(data, length)
         if len(data) > PIECE:
-            self._ask(PEEK, offset + len(data) - 1, 1, 1)
+            check_bounds(offset, len(data), self.page_size)
         for start in range(0, len(data) or 1, PIECE):
             piece = data[start : start + PIECE]
             self._ask(POKE, offset + start, len(piece), 0, piece)
@@ -133,9 +135,9 @@ class CallerMemory:
         scope.check_open()
         datagram = ASK.pack(kind, scope.number, offset, length) + data
         reply = scope.mailbox.ask_now(datagram)
-        if reply[0] != ANSWER:
-            text = reply[1:].decode("utf-8", "replace")
-            raise WasmEdgeError(ErrCode.MemoryOutOfBounds, text)
-        if len(reply) != answer + 1:
-            raise ProtocolError(f"an answer of {len(reply) - 1} bytes, not {answer}")
-        return reply[1:]
+        if reply[0] == ANSWER and len(reply) == answer + 1:
+            return reply[1:]
+        if reply[0] == REFUSAL and len(reply) > 1 and reply[1] in _CODES:
+            raise WasmEdgeError(ErrCode(reply[1]), reply[2:].decode("utf-8", "replace"))
+        scope.mailbox.kill("it broke the protocol, nonsense in answer to a host function")
+        raise WasmEdgeError(ErrCode.RuntimeError, "the worker's answer makes no sense")

@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from wasmedge_pool.messages import CallHandle, Operate, ReadMemory, WriteMemory
 from wasmedge_pool.request import Request
 from wasmedge_pool.values import microseconds
+from wasmedge_runtime import convert
 from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.errors import ErrCode, WasmEdgeError
-from wasmedge_runtime.types import FunctionType, GlobalType, MemoryType, TableType, ValMut
+from wasmedge_runtime.types import (
+    FunctionType,
+    GlobalType,
+    MemoryType,
+    TableType,
+    ValMut,
+    ValType,
+)
+from wasmedge_runtime.values import FuncRef
 
 if TYPE_CHECKING:
     from wasmedge_pool.hosting import HostFunctions
@@ -34,6 +43,7 @@ __all__ = [
     "Owner",
     "Place",
     "Table",
+    "value_of_type",
 ]
 
 # The operations of an `Operate` message.
@@ -163,6 +173,24 @@ class FunctionHandle(_Handle):
         return f"<function {self._index} {self._type} in a worker>"
 
 
+def value_of_type(value: Any, kind: ValType) -> Any:
+    """A value as it is read back: an integer signed, a number for f32 rounded.
+
+    Raises:
+        TypeError, OverflowError: it is not of the type.
+    """
+    if kind in convert.ENCODERS:
+        return convert.from_bits(convert.to_bits(value, kind), kind)
+    if kind is ValType.FUNCREF and value is not None:
+        from wasmedge_pool.imports import Function  # which imports this module
+
+        if not isinstance(value, FuncRef | FunctionHandle | Function):
+            raise TypeError(
+                f"a funcref is a Function, a FuncRef or None, not {type(value).__name__}"
+            )
+    return value
+
+
 def check_unsigned(what: str, value: object) -> None:
     """Raise unless a value can be an offset or a number of things."""
     if type(value) is not int:
@@ -262,15 +290,20 @@ class Memory(_Handle):
         raise no_view()
 
     def _check_bounds(self, offset: int, length: int) -> None:
-        size = self._type.limit.min * PAGE_BYTES
-        if offset + length > size:
-            raise WasmEdgeError(
-                ErrCode.MemoryOutOfBounds,
-                f"out of bounds memory access: {length} bytes at {offset}, the memory has {size}",
-            )
+        check_bounds(offset, length, self._type.limit.min)
 
     def __repr__(self) -> str:
         return f"<memory {self._type.limit}>"
+
+
+def check_bounds(offset: int, length: int, pages: int) -> None:
+    """Raise unless bytes are within a memory of so many pages."""
+    size = pages * PAGE_BYTES
+    if offset + length > size:
+        raise WasmEdgeError(
+            ErrCode.MemoryOutOfBounds,
+            f"out of bounds memory access: {length} bytes at {offset}, the memory has {size}",
+        )
 
 
 def no_view() -> WasmEdgeError:
@@ -351,7 +384,7 @@ class Table(_Handle):
         check_unsigned("index", index)
         if self._place is None:
             self._check_bounds(index)
-            self._elements[index] = value
+            self._elements[index] = value_of_type(value, ValType(self._type.ref_type))
             return
         await self._operate(TABLE_SET, value, index)
 
@@ -389,13 +422,16 @@ class Global(_Handle):
     Args:
         global_type: what it holds, and whether it can be changed.
         value: what it begins with.
+
+    Raises:
+        TypeError, OverflowError: the value is not of its type.
     """
 
     def __init__(self, global_type: GlobalType, value: Any) -> None:
         if not isinstance(global_type, GlobalType):
             raise TypeError(f"global_type must be a GlobalType, not {global_type!r}")
         self._type = global_type
-        self._value = value
+        self._value = value_of_type(value, global_type.val_type)
 
     @property
     def global_type(self) -> GlobalType:
@@ -412,7 +448,7 @@ class Global(_Handle):
     def value(self, value: Any) -> None:
         self._check_here("set_value(value)")
         self._check_variable()
-        self._value = value
+        self._value = value_of_type(value, self._type.val_type)
 
     async def get_value(self) -> Any:
         """Its value; an integer is signed."""

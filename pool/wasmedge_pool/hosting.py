@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from wasmedge_pool.caller_memory import AwaitedCallerMemory, CallerMemory
-from wasmedge_pool.handles import FunctionHandle
+from wasmedge_pool.handles import FunctionHandle, value_of_type
 from wasmedge_pool.imports import Function
 from wasmedge_pool.messages import (
     FUNCTION,
@@ -30,14 +30,19 @@ from wasmedge_pool.messages import (
 )
 from wasmedge_pool.protocol import encode
 from wasmedge_pool.request import Request
-from wasmedge_pool.values import from_wire, to_wire
+from wasmedge_pool.values import fits, from_wire, to_wire
 from wasmedge_runtime.errors import MESSAGES, ErrCode, HostFunctionError, Terminate, WasmEdgeError
+from wasmedge_runtime.types import ValType
 from wasmedge_runtime.values import ExternRef, FuncRef
 
 if TYPE_CHECKING:
     from wasmedge_pool.mailbox import Mailbox
 
-__all__ = ["HostCallScope", "HostFunctions", "answer", "open_scope"]
+__all__ = ["HostCallScope", "HostFunctions", "answer", "host_error", "open_scope"]
+
+# How deep host functions and guests may call each other: well before Python's own limit, in this
+# process or in the worker, and before the guest's stack is at its end.
+_MAX_DEPTH = 64
 
 
 class HostFunctions:
@@ -64,6 +69,17 @@ class HostFunctions:
         if number >= len(self._functions) or self._functions[number].place is not None:
             raise ProtocolError(f"a call of host function {number}, which it was not given")
         return self._functions[number]
+
+    def check(self, call: HostCall) -> None:
+        """Check a call that a worker makes.
+
+        Raises:
+            ProtocolError: no guest can have made it.
+        """
+        parameters = self.get(call.function).function_type.parameters
+        arguments = call.arguments
+        if len(arguments) != len(parameters) or not all(map(fits, arguments, parameters)):
+            raise ProtocolError(f"a call of host function {call.function} with {arguments!r:.80}")
 
     def to_wire(self, values: Iterable[Any]) -> tuple[tuple[Value, ...], list[ExternRef]]:
         """Turn arguments, or what a host function gave, into what travels, and the objects among
@@ -100,16 +116,31 @@ class HostFunctions:
 
 
 class HostCallScope:
-    """A host function that runs: what is asked of the same worker meanwhile runs inside of it."""
+    """A host function that runs: what is asked of the same worker meanwhile runs inside of it.
 
-    def __init__(self, mailbox: Mailbox, request: Request, number: int) -> None:
+    Args:
+        mailbox: of the worker whose guest waits.
+        number: the host call's.
+        task: what runs the host function.
+    """
+
+    def __init__(self, mailbox: Mailbox, number: int, task: asyncio.Task[Any]) -> None:
         self.mailbox = mailbox
-        self.request = request
         self.number = number
+        self._task = task
         self.marker = encode(Within(number))
         """In front of each request that is made inside."""
-        self.outer = _scope.get()
+        self.outer = _open(_scope.get())
+        """The host function that this one is part of."""
+        self.depth: int = 1 if self.outer is None else self.outer.depth + 1
         self.open = True
+        """The guest waits for it."""
+
+    def abandon(self) -> None:
+        """Cancel it: its guest has gone, and what it does is for nobody any more."""
+        if self.open:
+            self.open = False
+            self._task.cancel()
 
     def ask(self, request: Request) -> Coroutine[Any, Any, list[Any]]:
         """Have a request answered inside of this call.
@@ -131,15 +162,22 @@ class HostCallScope:
             )
 
 
+def _open(scope: HostCallScope | None) -> HostCallScope | None:
+    """The innermost that is open, of a scope and those around it."""
+    while scope is not None and not scope.open:
+        scope = scope.outer
+    return scope
+
+
 _scope: ContextVar[HostCallScope | None] = ContextVar("wasmedge_host_call", default=None)
 
 
 def open_scope(mailbox: Mailbox) -> HostCallScope | None:
     """The innermost running host function that this task, or what started it, is part of, and that
     was called from a mailbox's worker; None when there is none."""
-    scope = _scope.get()
-    while scope is not None and not (scope.open and scope.mailbox is mailbox):
-        scope = scope.outer
+    scope = _open(_scope.get())
+    while scope is not None and scope.mailbox is not mailbox:
+        scope = _open(scope.outer)
     return scope
 
 
@@ -166,7 +204,7 @@ async def answer(request: Request) -> list[Any]:
             if request.owner is not None:
                 await request.owner.stopped(request)
         raise
-    except Exception:
+    except (Exception, GeneratorExit):
         raise
     except BaseException:
         # KeyboardInterrupt or SystemExit in a host function, which may be the end of the loop; or
@@ -185,15 +223,14 @@ async def _serve(request: Request, call: HostCall) -> None:
     task = asyncio.current_task()
     if mailbox is None or task is None or request.hosts is None or not request.open:
         return  # it failed before this task came to it
-    scope = HostCallScope(mailbox, request, call.call)
+    scope = request.scope = HostCallScope(mailbox, call.call, task)
     others = task.cancelling()
     token = _scope.set(scope)
-    request.server = task
     reply = None
     try:
         reply = await _run(request.hosts, scope, call)
     except asyncio.CancelledError:
-        if request.server is task or task.uncancel() > others:
+        if scope.open or task.uncancel() > others:
             raise
     except ProtocolError as error:
         mailbox.kill(f"it broke the protocol, {error}")
@@ -201,15 +238,14 @@ async def _serve(request: Request, call: HostCall) -> None:
         request.host_error = error
         reply = HostReply(call.call, RAISED, ()), []
     finally:
-        scope.open = False
         _scope.reset(token)
-        ended = request.server is None
-        request.server = None
-    if not ended:
+        request.scope = None
+        abandoned, scope.open = not scope.open, False
+    if not abandoned:
         if reply is not None:
             mailbox.reply(*reply)
     elif task.cancelling() > others:
-        # `Request._end` cancelled this task, which has not noticed yet, or took no notice.
+        # The cancellation has not come yet, or the host function took no notice of it.
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:
@@ -222,6 +258,8 @@ async def _serve(request: Request, call: HostCall) -> None:
 async def _run(
     hosts: HostFunctions, scope: HostCallScope, call: HostCall
 ) -> tuple[HostReply, list[ExternRef]]:
+    if scope.depth > _MAX_DEPTH:
+        raise RecursionError(f"host functions and guests call each other {_MAX_DEPTH} deep")
     function = hosts.get(call.function)
     memory: Any = None
     if call.memory:
@@ -233,9 +271,36 @@ async def _run(
             result = await result
     except Terminate:
         return HostReply(call.call, TERMINATED, ()), []
-    values = () if result is None else result if isinstance(result, tuple | list) else (result,)
-    wire, objects = hosts.to_wire(values)
+    wire, objects = hosts.to_wire(_results(result, function.function_type.returns))
     return HostReply(call.call, RETURNED, wire), objects
+
+
+def _results(result: Any, kinds: tuple[ValType, ...]) -> Sequence[Any]:
+    """What a host function returned, as a value for each of its type's results.
+
+    Raises:
+        TypeError, OverflowError: they are not of its type.
+    """
+    if not kinds:
+        if result is not None and not (isinstance(result, Sequence) and len(result) == 0):
+            raise TypeError(f"a host function without results must return None, not {result!r:.80}")
+        return ()
+    values: Sequence[Any] = (result,)
+    if isinstance(result, list | tuple):
+        values = result
+        if len(values) != len(kinds):
+            raise TypeError(f"a host function must return {len(kinds)} values, not {len(values)}")
+    elif len(kinds) > 1:
+        raise TypeError(
+            f"a host function must return a sequence of {len(kinds)} values, not {result!r:.80}"
+        )
+    found: list[Any] = []
+    for value, kind in zip(values, kinds, strict=True):
+        try:
+            found.append(value_of_type(value, kind))
+        except (TypeError, OverflowError) as error:
+            raise type(error)(f"result {len(found) + 1} of the host function: {error}") from None
+    return found
 
 
 def host_error(error: Exception) -> HostFunctionError:

@@ -51,6 +51,10 @@ __all__ = ["GRACE_SECONDS", "Mailbox"]
 # code, and its worker is killed.
 GRACE_SECONDS = 1.0
 
+# A timer that is late, because the event loop was busy, may come before what has arrived meanwhile
+# is read. So nothing is killed by the first timer, but this long after it.
+_READ_SECONDS = 0.05
+
 # How long to wait when the control socket is full.
 _FULL_SECONDS = 0.01
 
@@ -215,16 +219,18 @@ class Mailbox:
             await request.ended
         timer.cancel()
 
-    def _insist(self, request: Request) -> None:
-        """Kill the worker if the interrupted request is what it is running."""
+    def _insist(self, request: Request, again: bool = False) -> None:
+        """Kill the worker if the interrupted request is what it is running, when asked again."""
         if request.ended is None or request.ended.done() or self._gone:
             return
-        if request.number >= NESTED or (self._sent and self._sent[0] is request):
+        if request.number < NESTED and not (self._sent and self._sent[0] is request):
+            self._loop.call_later(GRACE_SECONDS, self._insist, request)
+        elif not again:
+            self._loop.call_later(_READ_SECONDS, self._insist, request, True)
+        else:
             self._backend.kill(
                 f"the call did not stop within {GRACE_SECONDS} s of being interrupted"
             )
-        else:
-            self._loop.call_later(GRACE_SECONDS, self._insist, request)
 
     def finish(self) -> None:
         """Let the worker end when it has answered what was sent."""
@@ -237,7 +243,7 @@ class Mailbox:
             reason: goes into `WorkerDied`.
             verdict: what the request that is running fails with instead.
         """
-        for request in self._sent:
+        for request in (*self._sent, *self._nested.values()):
             request.verdict = request.verdict or verdict
         self._killed = reason
         self._backend.kill(reason)
@@ -328,12 +334,14 @@ class Mailbox:
             request.fail(WasmEdgeError(ErrCode.RuntimeError, "the worker takes no descriptors now"))
             return
         self._leaves(request)
+        request.within = scope.number
         self._nested[number] = request
         bulk = () if request.bulk is None else chunks(request.bulk)
         self._backend.send(b"".join([scope.marker, *bulk, address(request.frame, number)]))
         if request.timeout is not None:
             delay = request.timeout + GRACE_SECONDS
-            self._loop.call_later(delay, self._check_nested_deadline, request)
+            first = self._first_within(request)
+            self._loop.call_later(delay, self._check_nested_deadline, request, first)
 
     def writable(self) -> None:
         """Go on sending; see `Receiver`."""
@@ -359,15 +367,31 @@ class Mailbox:
         if left + GRACE_SECONDS > 0:
             self._arm(left)
             return
-        self._overdue(head)
+        self._loop.call_later(_READ_SECONDS, self._overdue, head)
 
-    def _check_nested_deadline(self, request: Request) -> None:
-        if request.open and not self._gone:
-            self._overdue(request)
+    def _check_nested_deadline(self, request: Request, was_first: bool) -> None:
+        """Check whether a request is overdue that was the first of its host call when its time was
+        looked at before: then it has been running since."""
+        if not request.open or self._gone or request.timeout is None:
+            return
+        if was_first:
+            self._loop.call_later(_READ_SECONDS, self._overdue, request)
+        else:
+            delay = request.timeout + GRACE_SECONDS
+            first = self._first_within(request)
+            self._loop.call_later(delay, self._check_nested_deadline, request, first)
+
+    def _first_within(self, request: Request) -> bool:
+        """Whether a nested request is what its host call runs, or is to run next."""
+        return all(
+            other.within != request.within or other.number >= request.number
+            for other in self._nested.values()
+        )
 
     def _overdue(self, request: Request) -> None:
-        request.verdict = CallTimeout()
-        self._backend.kill("a call did not stop after its timeout")
+        if request.open and request.owner is self and not self._gone:
+            request.verdict = CallTimeout()
+            self._backend.kill("a call did not stop after its timeout")
 
     # --- Answers ----------------------------------------------------------------------------------
 
@@ -425,6 +449,10 @@ class Mailbox:
                 values = from_wire(message.values, self.references.get)
             except WasmEdgeError as closed:
                 error = closed
+            if request.room:
+                raise ProtocolError(f"{request.room} bytes less than were asked for")
+            if request.parse is not None:
+                values = _parsed(request.parse, values)
         self._remove(message.id)
         if request.vm is not None:
             request.vm.state = message.state
@@ -439,7 +467,7 @@ class Mailbox:
     def _take_host_call(self, request: Request, message: HostCall) -> None:
         if request.hosts is None or request.in_host_call or message.call <= self._host_call:
             raise ProtocolError(f"host call {message.call} out of order")
-        request.hosts.get(message.function)
+        request.hosts.check(message)
         self._host_call = message.call
         # If nobody waits for it any more, it is being interrupted.
         if not request.future.done():
@@ -495,8 +523,16 @@ class Mailbox:
                 request.number = 0
                 waiting.append(request)
         self._sent.clear()
+        self.references.clear()
         waiting += self.withdraw()
         self._on_lost(death, waiting)
+
+
+def _parsed(parse: Callable[[list[Any]], list[Any]], values: list[Any]) -> list[Any]:
+    try:
+        return parse(values)
+    except Exception as error:
+        raise ProtocolError(f"an answer without sense: {error!r}") from error
 
 
 def _take_part(request: Request, message: Items | Data) -> None:
@@ -508,8 +544,8 @@ def _take_part(request: Request, message: Items | Data) -> None:
             raise ProtocolError(f"an answer of more than {_MAX_ITEMS} items")
     else:
         request.room -= len(message.data)
-        if request.room < 0:
-            raise ProtocolError("more data than was asked for")
+        if request.room < 0 or not message.data:
+            raise ProtocolError("data that was not asked for")
         request.pieces.append(message.data)
 
 

@@ -127,7 +127,8 @@ SIZE: Final = 7
 GROW: Final = 8
 ASK: Final = struct.Struct(">BQQQ")
 PIECE: Final = 64 * 1024
-# Worker to parent: what was read, or the size in pages (8 bytes); or why not, as text.
+# Worker to parent: what was read, or the size in pages (8 bytes); or why not, as an `ErrCode` (1
+# byte) and text.
 ANSWER: Final = 9
 REFUSAL: Final = 10
 

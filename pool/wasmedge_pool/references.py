@@ -48,6 +48,10 @@ class References:
         else:
             self._held[number] = (reference, sent - count)
 
+    def clear(self) -> None:
+        """Let go of everything: the worker has ended."""
+        self._held.clear()
+
     def get(self, kind: int, number: int) -> Any:
         """What a pair from the worker stands for.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wasmedge_pool.home import running_loop
@@ -11,7 +11,7 @@ from wasmedge_pool.messages import HostCall, Message
 from wasmedge_pool.protocol import encode
 
 if TYPE_CHECKING:
-    from wasmedge_pool.hosting import HostFunctions
+    from wasmedge_pool.hosting import HostCallScope, HostFunctions
     from wasmedge_pool.mailbox import Mailbox
     from wasmedge_runtime.values import ExternRef
 
@@ -36,7 +36,8 @@ class Descriptors(Protocol):
 
 
 class Patient(asyncio.Future[None]):
-    """A future that cancelling does not end: whoever waits for it raises by itself afterwards."""
+    """A future that cancelling does not end: whoever waits for it raises by itself afterwards, or
+    uses `wait_for_end`."""
 
     def cancel(self, msg: Any | None = None) -> bool:
         # True tells the task that the cancellation is taken care of.
@@ -74,14 +75,16 @@ class Request:
         "number",
         "open",
         "owner",
+        "parse",
         "pieces",
         "references",
         "room",
-        "server",
+        "scope",
         "spent",
         "timeout",
         "verdict",
         "vm",
+        "within",
     )
 
     def __init__(
@@ -121,11 +124,15 @@ class Request:
         """What its answer consists of, if it is to have items."""
         self.pieces: list[bytes] = []
         self.room = 0
-        """Data of its answer, and how many bytes more it may have."""
+        """Data of its answer, and how many bytes more it is to have."""
+        self.parse: Callable[[list[Any]], list[Any]] | None = None
+        """Checks and changes the values of its answer; whatever it raises, the worker is wrong."""
+        self.within = 0
+        """The number of the host call that it is made inside of."""
         self.host_call: HostCall | None = None
         """The host function that its guest waits for, until the task that awaits it takes it up."""
-        self.server: asyncio.Task[Any] | None = None
-        """The task, while it runs that host function and may be cancelled if the request ends."""
+        self.scope: HostCallScope | None = None
+        """That host function, while it runs."""
         self.host_error: Exception | None = None
         """What the host function raised."""
 
@@ -147,15 +154,13 @@ class Request:
             self.descriptors.close_child()
         if self.ended is not None and not self.ended.done():
             self.ended.set_result(None)
-        if self.server is not None:
-            # Its guest is gone: what the host function does is for nobody.
-            self.server.cancel()
-            self.server = None
+        if self.scope is not None:
+            self.scope.abandon()
 
     @property
     def in_host_call(self) -> bool:
         """Whether its guest waits for a host function."""
-        return self.host_call is not None or self.server is not None
+        return self.host_call is not None or self.scope is not None
 
     def call_host(self, call: HostCall) -> None:
         """Wake the task that awaits it, to run a host function."""
@@ -173,8 +178,8 @@ class Placeholder(Request):
         self.number = number
         self.open = False
         self.timeout = self.verdict = self.items = self.ended = self.vm = self.hosts = None
-        self.host_call = self.server = self.host_error = None
-        self.spent = self.room = 0
+        self.host_call = self.scope = self.host_error = self.parse = None
+        self.spent = self.room = self.within = 0
 
     def finish(self, values: list[Any]) -> None:
         """Nobody waits for it."""

@@ -11,11 +11,12 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from wasmedge_pool.messages import MAX_ARRAY, SCALARS, ProtocolError, Value
+from wasmedge_pool.messages import FUNCTION, MAX_ARRAY, OBJECT, SCALARS, ProtocolError, Value
 from wasmedge_runtime.errors import ErrCode, WasmEdgeError
+from wasmedge_runtime.types import ValType
 from wasmedge_runtime.values import V128
 
-__all__ = ["from_wire", "microseconds", "to_wire"]
+__all__ = ["fits", "from_wire", "microseconds", "to_wire"]
 
 
 def _no_reference(value: Any) -> Value:
@@ -84,6 +85,20 @@ def from_wire(
         else value
         for value in wire
     ]
+
+
+def fits(value: Value, kind: ValType) -> bool:
+    """Whether a value from the wire can be of a type."""
+    if kind is ValType.I32:
+        return type(value) is int and -(1 << 31) <= value < 1 << 31
+    if kind is ValType.I64:
+        return type(value) is int and -(1 << 63) <= value < 1 << 63
+    if kind is ValType.F32 or kind is ValType.F64:
+        return type(value) is float
+    if kind is ValType.V128:
+        return type(value) is bytes
+    wanted = FUNCTION if kind is ValType.FUNCREF else OBJECT
+    return value is None or (type(value) is tuple and value[0] == wanted)
 
 
 def microseconds(timeout: float | None) -> int | None:

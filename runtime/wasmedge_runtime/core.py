@@ -476,6 +476,11 @@ class StoreCore:
             wait = min(wait * 2, 0.01)
         return True
 
+    def go_on(self) -> None:
+        """Let the running call go on after all, when what was to stop was a call inside of it, and
+        has; for a host function, in the thread of the call."""
+        self.activation.interrupt_request = 0
+
     @property
     def interrupted(self) -> bool:
         """Whether the running call, or one that it is part of, has been asked to stop.

@@ -81,10 +81,10 @@ def make_import_object(
 
 def _parents(vm: WorkerVM, number: int) -> Callable[..., Any]:
     def body(data: None, memory: Any, *parameters: Any) -> Any:
-        reply = vm.call_parent(number, memory, parameters)
-        if reply.outcome == RETURNED:
-            return vm.from_wire(reply.values)
-        if reply.outcome == TERMINATED:
+        outcome, values = vm.call_parent(number, memory, parameters)
+        if outcome == RETURNED:
+            return values
+        if outcome == TERMINATED:
             raise Terminate
         raise ParentRaised
 

@@ -5,7 +5,7 @@ loses no answer but the one of the request that was running. Whatever the parent
 not understood ends the process.
 
 While a guest waits for a host function of the parent, what that function asks for runs inside of
-the guest's call; other requests wait for its end.
+the guest's call, in order, one at a time; other requests wait for its end.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from wasmedge_pool.messages import (
 )
 from wasmedge_pool.protocol import Decoder, encode
 from wasmedge_pool.settings import config_from_wire
-from wasmedge_pool.worker.objects import Objects
+from wasmedge_pool.worker.objects import ExternObject, Objects
 from wasmedge_pool.worker.vm import HANDLERS, WorkerVM, make_vm
 from wasmedge_pool.worker.watchdog import Watchdog
 from wasmedge_runtime import cache
@@ -94,6 +94,16 @@ class _Forward(logging.Handler):
         self._send(encode(Log(record.name, record.levelno, text)))
 
 
+class _OpenCall:
+    """A host call whose guest waits."""
+
+    def __init__(self) -> None:
+        self.reply: tuple[HostReply, list[ExternObject]] | None = None
+        self.requests: deque[tuple[Any, list[bytes]]] = deque()
+        """What the host function has asked for while something that it had asked for before was
+        waiting for a host function in its turn, with the chunks of each."""
+
+
 class Worker:
     """Runs requests until the data socket ends.
 
@@ -132,8 +142,7 @@ class Worker:
         self._bulk: list[bytes] = []
         self._number = 0  # of the innermost request that runs
         self._host_call = 0  # the number of the last one
-        self._open: set[int] = set()  # host calls that wait for their replies
-        self._replies: dict[int, HostReply] = {}
+        self._open: dict[int, _OpenCall] = {}  # host calls that wait for their replies
 
     def serve(self) -> None:
         """Take and run requests until the parent closes its side.
@@ -172,7 +181,8 @@ class Worker:
             if vm is not None:
                 vm.release(message.handles)
         elif isinstance(message, HostReply):
-            pass  # its guest was interrupted meanwhile
+            self._take_reply(message)
+            self._tell_dropped()
         elif isinstance(message, Follow):
             cache.follow(None if message.folder is None else os.fsdecode(message.folder))
             follower.report_to(
@@ -191,6 +201,21 @@ class Worker:
 
     def _run(self, request: Any) -> None:
         """Run a request and answer it."""
+        arrived = self.objects.arrive(request)
+        reply = self._reply(request)
+        del arrived
+        self.send(reply)
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        """Tell the parent which of its objects are not needed any more. After an answer, which may
+        have the last reference."""
+        if self.objects.dropped:
+            for message in self.objects.unreferenced():
+                self.send(encode(message))
+
+    def _reply(self, request: Any) -> bytes:
+        """Run a request; gives the frame that answers it."""
         number = request.id
         kind = type(request)
         vm = self.vms.get(request.vm)
@@ -198,11 +223,8 @@ class Worker:
             raise ProtocolError(f"there is no VM {request.vm}")
         timeout = request.timeout if kind in _TIMED else None
         if not self.watchdog.begin(number, None if vm is None else vm.interrupt, timeout):
-            if kind in _WITH_DESCRIPTORS:
-                for descriptor in self.watchdog.take_descriptors(number):
-                    os.close(descriptor)
-            self.send(encode(Skipped(number)))
-            return
+            self._close_descriptors(request)
+            return encode(Skipped(number))
         values: tuple[Any, ...] = ()
         error: Exception | None = None
         outer, self._number = self._number, number
@@ -219,23 +241,24 @@ class Worker:
         spent = time.perf_counter_ns() - started
         timed_out = self.watchdog.end(number)
         self._number = outer
+        if number >= NESTED and vm is not None and not self.watchdog.interrupted:
+            vm.go_on()  # an interruption has ended this request, and is not for those around it
         state = 0 if vm is None else vm.state
         if kind is DropVM:
             del self.vms[request.vm]
-        reply: bytes
         if error is None:
-            reply = encode(Result(number, state, spent, values))
-        else:
-            if timed_out and isinstance(error, Trap) and error.code is ErrCode.Interrupted:
-                error = CallTimeout()
-            reply = encode(Failure(number, state, spent, error_to_wire(error)))
-            # Its traceback holds the values of the call.
-            error = None
-        self.send(reply)
-        if self.objects.dropped:
-            # Behind the reply, which may have the last reference.
-            for message in self.objects.unreferenced():
-                self.send(encode(message))
+            return encode(Result(number, state, spent, values))
+        if timed_out and isinstance(error, Trap) and error.code is ErrCode.Interrupted:
+            error = CallTimeout()
+        failure = error_to_wire(error)
+        error = None  # its traceback holds the values of the call
+        return encode(Failure(number, state, spent, failure))
+
+    def _close_descriptors(self, request: Any) -> None:
+        """Take the descriptors of a request that does not run."""
+        if type(request) in _WITH_DESCRIPTORS:
+            for descriptor in self.watchdog.take_descriptors(request.id):
+                os.close(descriptor)
 
     def _create(self, request: CreateVM) -> None:
         vm = self._make_vm(config_from_wire(request.config), bool(request.fresh))
@@ -254,8 +277,13 @@ class Worker:
 
     # --- Host functions of the parent -------------------------------------------------------------
 
-    def call_parent(self, function: int, memory: Any, arguments: tuple[Any, ...]) -> HostReply:
+    def call_parent(
+        self, function: int, memory: Any, arguments: tuple[Any, ...]
+    ) -> tuple[HostReply, list[ExternObject]]:
         """Have the parent run a host function, and run what that asks for meanwhile.
+
+        Returns:
+            The reply, and the objects in it, to be kept until it has been looked at.
 
         Raises:
             Trap: interrupted.
@@ -265,27 +293,29 @@ class Worker:
         has_memory = int(memory is not None)
         frame = encode(HostCall(self._number, call, function, has_memory, arguments))
         lent = self.watchdog.lend(call, memory)
-        self._open.add(call)
+        this = self._open[call] = _OpenCall()
         self.send(frame)
         try:
-            while call not in self._replies:
-                self._take_inside(self._next_inside())
-            return self._replies.pop(call)
+            while True:
+                if self.watchdog.interrupted:
+                    raise Trap(ErrCode.Interrupted)
+                if this.requests:
+                    self._run_nested(*this.requests.popleft())
+                elif this.reply is not None:
+                    return this.reply
+                else:
+                    self._take_inside(self._next_inside())
         finally:
-            self._open.discard(call)
+            del self._open[call]
             self.watchdog.lend(*lent)
+            for request, _ in this.requests:
+                self._refuse(request)
 
     @property
     def caller_memory(self) -> Any:
-        """The memory of whoever called the innermost open host function.
-
-        Raises:
-            WasmEdgeError: none is open, or the caller has none.
-        """
-        memory = self.watchdog.lent[1]
-        if memory is None:
-            raise WasmEdgeError(ErrCode.RuntimeError, "this host call is over")
-        return memory
+        """The memory of whoever called the innermost open host function; None when there is
+        none."""
+        return self.watchdog.lent[1]
 
     def _next_inside(self) -> Message:
         """The next message, during a host call; an interruption ends the waiting."""
@@ -295,46 +325,72 @@ class Worker:
             )
             if ready is None:
                 raise Trap(ErrCode.Interrupted)
-            data = self._wire.recv(256 * 1024)
-            if not data:
-                os._exit(0)  # the parent wants the end, or has ended
-            self._incoming.extend(self._decoder.feed(data))
+            self._receive()
         return self._incoming.popleft()
+
+    def _receive(self) -> None:
+        data = self._wire.recv(256 * 1024)
+        if not data:
+            os._exit(0)  # the parent wants the end, or has ended
+        self._incoming.extend(self._decoder.feed(data))
 
     def _take_inside(self, message: Message) -> None:
         if isinstance(message, HostReply):
-            if message.call in self._open:
-                self._replies[message.call] = message
+            self._take_reply(message)
         elif isinstance(message, Within):
             self._run_within(message.call)
         else:
             self._later.append(message)
 
-    def _run_within(self, call: int) -> None:
-        """Run the request behind a `Within`, with the chunks in front of it."""
-        outer, self._bulk = self._bulk, []
-        try:
-            request: Any = self._next_part()
-            while isinstance(request, Chunk):
-                self._bulk.append(request.data)
-                request = self._next_part()
-            if type(request) not in HANDLERS:
-                raise ProtocolError(f"a {type(request).__name__} inside of a host call")
-            if call in self._open:
-                self._run(request)
-            else:
-                over = WasmEdgeError(ErrCode.Interrupted, "the host function's call is over")
-                self.watchdog.begin(request.id, None, None)
-                self.watchdog.end(request.id)
-                self.send(encode(Failure(request.id, 0, 0, error_to_wire(over))))
-        finally:
-            self._bulk = outer
+    def _take_reply(self, reply: HostReply) -> None:
+        arrived = self.objects.arrive(reply)
+        call = self._open.get(reply.call)
+        if call is not None:  # or its guest was interrupted meanwhile
+            call.reply = reply, arrived
+
+    def _run_within(self, number: int) -> None:
+        """Run the request behind a `Within`, with the chunks in front of it, or put it off until
+        what its host function has asked for before is done."""
+        bulk: list[bytes] = []
+        request: Any = self._next_part()
+        while isinstance(request, Chunk):
+            bulk.append(request.data)
+            request = self._next_part()
+        if type(request) not in HANDLERS:
+            raise ProtocolError(f"a {type(request).__name__} inside of a host call")
+        call = self._open.get(number)
+        if call is None:
+            self._refuse(request)
+        elif number == next(reversed(self._open)):
+            self._run_nested(request, bulk)
+        else:
+            call.requests.append((request, bulk))
+            self.watchdog.put_off(request.id)
 
     def _next_part(self) -> Message:
         """The next of the messages that the parent has sent in one piece."""
         while not self._incoming:
-            data = self._wire.recv(256 * 1024)
-            if not data:
-                os._exit(0)
-            self._incoming.extend(self._decoder.feed(data))
+            self._receive()
         return self._incoming.popleft()
+
+    def _run_nested(self, request: Any, bulk: list[bytes]) -> None:
+        outer, self._bulk = self._bulk, bulk
+        try:
+            self._run(request)
+        finally:
+            self._bulk = outer
+
+    def _refuse(self, request: Any) -> None:
+        """Answer a request whose host call is over."""
+        self.objects.arrive(request)  # nothing keeps them
+        self._close_descriptors(request)
+        if self.watchdog.begin(request.id, None, None):
+            self.watchdog.end(request.id)
+            over = WasmEdgeError(
+                ErrCode.Interrupted, "execution interrupted: the host function's call is over"
+            )
+            state = self.vms[request.vm].state
+            self.send(encode(Failure(request.id, state, 0, error_to_wire(over))))
+        else:
+            self.send(encode(Skipped(request.id)))
+        self._tell_dropped()

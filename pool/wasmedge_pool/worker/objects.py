@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
-from wasmedge_pool.messages import FUNCTION, MAX_ARRAY, OBJECT, Unreferenced, Value
+from wasmedge_pool.messages import (
+    FUNCTION,
+    MAX_ARRAY,
+    OBJECT,
+    HostReply,
+    RegisterImport,
+    Unreferenced,
+    Value,
+)
+from wasmedge_runtime.types import ExternType
 from wasmedge_runtime.values import ExternRef, FuncRef
 
 __all__ = ["ExternObject", "Objects"]
@@ -23,6 +33,9 @@ class ExternObject:
     def __del__(self) -> None:
         self._dropped.append(self.number)
 
+    def __repr__(self) -> str:  # in messages about arguments
+        return "an object of the calling process"
+
 
 class Objects:
     """The stand-ins of this process: one for each object while anything refers to it."""
@@ -33,13 +46,26 @@ class Objects:
         self.dropped: list[int] = []
         """Numbers of stand-ins that are gone."""
 
-    def get(self, number: int) -> ExternObject:
-        """The stand-in for an object whose number has arrived."""
-        self._arrived[number] = self._arrived.get(number, 0) + 1
-        found = self._living.get(number)
-        if found is None:
-            found = self._living[number] = ExternObject(number, self.dropped)
+    def arrive(self, message: Any) -> list[ExternObject]:
+        """Count the objects in a message, each time that it is there.
+
+        Returns:
+            Their stand-ins, to be kept until `get` has been asked for them.
+        """
+        found = []
+        for value in _values(message):
+            if type(value) is tuple and value[0] == OBJECT:
+                number = value[1]
+                self._arrived[number] = self._arrived.get(number, 0) + 1
+                one = self._living.get(number)
+                if one is None:
+                    one = self._living[number] = ExternObject(number, self.dropped)
+                found.append(one)
         return found
+
+    def get(self, number: int) -> ExternObject:
+        """The stand-in for an object that has arrived."""
+        return self._living[number]
 
     def reference(self, value: Any) -> Value:
         """The pair for a reference that leaves for the parent.
@@ -70,3 +96,18 @@ class Objects:
             Unreferenced(tuple(pairs[start : start + MAX_ARRAY // 4]))
             for start in range(0, len(pairs), MAX_ARRAY // 4)
         ]
+
+
+def _values(message: Any) -> Iterable[Value]:
+    """The values in a message of the parent."""
+    if isinstance(message, HostReply):
+        return message.values
+    if isinstance(message, RegisterImport):
+        values: list[Value] = []
+        for _, kind, fields in message.exports:
+            if kind == ExternType.TABLE:
+                values += [value for _, value in fields[3]]
+            elif kind == ExternType.GLOBAL:
+                values.append(fields[2])
+        return values
+    return getattr(message, "arguments", ())

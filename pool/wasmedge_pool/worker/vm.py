@@ -151,9 +151,21 @@ class WorkerVM:
             )
         return function
 
-    def call_parent(self, function: int, memory: Any, arguments: tuple[Any, ...]) -> Any:
-        """Have the parent run a host function; see `Worker.call_parent`."""
-        return self._worker.call_parent(function, memory, self.to_wire(arguments))
+    def call_parent(
+        self, function: int, memory: Any, arguments: tuple[Any, ...]
+    ) -> tuple[int, list[Any]]:
+        """Have the parent run a host function; gives how it ended, and its results.
+
+        Raises:
+            Trap: interrupted.
+        """
+        wire = self.to_wire(arguments)
+        reply, _arrived = self._worker.call_parent(function, memory, wire)
+        return reply.outcome, self.from_wire(reply.values)
+
+    def go_on(self) -> None:
+        """Let the call go on that a host function is part of, after one inside was to stop."""
+        self.vm.store.core.go_on()
 
     # --- Calls ------------------------------------------------------------------------------------
 
@@ -297,6 +309,11 @@ class WorkerVM:
 
     def _known(self, handle: int, kind: type[Any]) -> Any:
         found = self._worker.caller_memory if handle == CALLER else self._handles.get(handle)
+        if found is None:
+            raise WasmEdgeError(
+                ErrCode.RuntimeError,
+                f"this {kind.__name__} was closed before the call that uses it began",
+            )
         if not isinstance(found, kind):
             raise ProtocolError(f"handle {handle} is no {kind.__name__}")
         return found

@@ -65,6 +65,7 @@ class Watchdog:
         self._targets: set[int] = set()  # requests that are to end
         self._timed_out: set[int] = set()  # those of them whose deadline has passed
         self._to_skip: set[int] = set()
+        self._put_off: set[int] = set()
         self.lent: tuple[int, Any] = (0, None)
         """The host call that is open, and its caller's memory."""
         self._descriptors: dict[int, list[int]] = {}
@@ -87,6 +88,8 @@ class Watchdog:
         with self._lock:
             if number < NESTED:
                 self._begun = number
+            elif number in self._put_off:
+                self._put_off.discard(number)
             else:
                 self._nested_begun = number
             if number in self._to_skip:
@@ -101,6 +104,11 @@ class Watchdog:
         if wake:
             os.write(self._wake_write, b"\0")
         return True
+
+    def put_off(self, number: int) -> None:
+        """Note that a nested request will begin later, perhaps after others that came later."""
+        with self._lock:
+            self._put_off.add(number)
 
     def end(self, number: int) -> bool:
         """Note that the request has ended; True when its deadline made it end."""
@@ -205,7 +213,8 @@ class Watchdog:
         if kind not in (INTERRUPT, WITHDRAW):
             os._exit(1)
         with self._lock:
-            if number > (self._begun if number < NESTED else self._nested_begun):
+            begun = self._begun if number < NESTED else self._nested_begun
+            if number > begun or number in self._put_off:
                 self._to_skip.add(number)
                 self._control.send(CONTROL.pack(SKIPPED, number))
             elif kind == INTERRUPT and (
@@ -221,7 +230,11 @@ class Watchdog:
         answer = b""
         try:
             if call != lent or memory is None:
-                raise WasmEdgeError(ErrCode.RuntimeError, "this host call is over")
+                raise WasmEdgeError(
+                    ErrCode.RuntimeError,
+                    "the host call is over, or a call that it has made is running: await that "
+                    "first",
+                )
             if kind == PEEK:
                 answer = memory.get_data(offset, min(length, PIECE))
             elif kind == POKE:
@@ -230,6 +243,6 @@ class Watchdog:
                 answer = memory.page_size.to_bytes(8, "big")
             else:
                 memory.grow_page(length)
-        except Exception as error:
-            return bytes([REFUSAL]) + str(error).encode()[:1024]
+        except WasmEdgeError as error:
+            return bytes([REFUSAL, error.code]) + str(error).encode()[:1024]
         return bytes([ANSWER]) + answer
