@@ -15,6 +15,7 @@ import mmap
 import os
 import select
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -60,6 +61,10 @@ from wasmedge_runtime.waiting import wait
 
 __all__ = ["Worker", "main"]
 
+# Guests and host functions call each other through about 16 frames of Python a level, and the parent
+# allows 64 levels.
+_RECURSION_LIMIT = 4000
+
 _TIMED = frozenset({Call, CallHandle, Run})
 _WITH_DESCRIPTORS = frozenset({InitWasi, Spawn})
 
@@ -73,6 +78,7 @@ def main(data: int, control: socket.socket, page: int | None) -> None:
         page: the descriptor of the shared page, None on platforms without one.
     """
     wire = socket.socket(fileno=data)
+    sys.setrecursionlimit(_RECURSION_LIMIT)
     try:
         Worker(wire, control, page, make_vm).serve()
     except OSError:
