@@ -24,7 +24,6 @@ from wasmedge_async._store import Store, function_types, items
 from wasmedge_async._wasi import Wasi, WasiImportObject
 from wasmedge_pool.actor import Actor
 from wasmedge_pool.code_status import status_from_wire
-from wasmedge_pool.hosting import answer
 from wasmedge_pool.imports import ImportObject
 from wasmedge_pool.messages import (
     Call,
@@ -43,7 +42,7 @@ from wasmedge_pool.messages import (
 )
 from wasmedge_pool.process import WorkerProcess
 from wasmedge_pool.registering import describe
-from wasmedge_pool.request import Request
+from wasmedge_pool.request import Request, answered
 from wasmedge_pool.values import microseconds
 from wasmedge_runtime.configure import Configure, HostRegistration
 from wasmedge_runtime.state import VMState
@@ -109,7 +108,7 @@ class VM:
     async def started(self) -> None:
         """Start the worker, if it has not been started, and wait until it can take requests."""
         if not self._actor.open:
-            await answer(self._actor.begin())
+            await answered(self._actor.begin())
 
     async def restart(self) -> None:
         """Begin anew with another worker, after `VMLost` or in the middle of something: back to
@@ -198,13 +197,13 @@ class VM:
             WasmEdgeError: one of its tables, memories or globals belongs to another VM.
             TypeError, OverflowError: a value does not fit its type.
         """
-        await self.started()  # so that a restart cannot come in between
+        actor = self._actor
+        if not actor.open:
+            actor.begin()  # the numbers of its functions belong to one life of the VM
         if isinstance(import_object, WasiImportObject):
-            await self._actor.ask(await import_object.request(self._actor.number, register=True))
-            return
-        module = describe(import_object, self._actor.hosts)
-        handles = await self._actor.ask(module.request(self._actor.number))
-        module.settle(self._actor, handles)
+            await actor.ask(await import_object.request(actor.number, register=True))
+        else:
+            await describe(import_object, actor.hosts).register(actor)
 
     async def cleanup(self) -> None:
         """Drop all modules: back to INITED. What the configuration registered stays."""

@@ -11,10 +11,10 @@ import anyio
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import PoolClosed, VMLost
 from wasmedge_pool.home import Home, background
-from wasmedge_pool.hosting import HostFunctions, answer, open_scope
+from wasmedge_pool.hosting import HostFunctions, answer, inside, open_scope
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import CreateVM
-from wasmedge_pool.request import Patient, Request
+from wasmedge_pool.request import Patient, Request, answered
 from wasmedge_pool.settings import config_to_wire
 from wasmedge_runtime.configure import Configure
 
@@ -43,6 +43,7 @@ class Actor:
         self._make_backend = make_backend
         self._mailbox: Mailbox | None = None
         self._home: Home | None = None
+        self._first: Request | None = None
         self._starting: asyncio.Task[None] | None = None
         self._ended: Patient | None = None
         self._lost = ""
@@ -81,7 +82,7 @@ class Actor:
         mailbox = self._mailbox = Mailbox(
             self._make_backend(), lambda death, waiting: self._on_lost(home, ended, death, waiting)
         )
-        first = Request(CreateVM(0, VM_NAME, self._config, 0), vm=self)
+        first = self._first = Request(CreateVM(0, VM_NAME, self._config, 0), vm=self)
         mailbox.submit(first)
         # The only task: it must go on when the one that made the first request is cancelled.
         self._starting = background(self._start(mailbox, home, ended))
@@ -146,20 +147,24 @@ class Actor:
         """End the worker if it lives, and begin anew with another."""
         if self._closed:
             raise PoolClosed("this VM is closed")
-        if self._home is not None and (self._home.forked or self._home.over):
+        mailbox, home = self._mailbox, self._home
+        if home is not None and (home.forked or home.over):
             self.end_worker("its event loop was closed")
-        elif self._mailbox is not None and self._home is not None and not self._mailbox.gone:
-            self._home.check()
+        elif mailbox is not None and home is not None and not mailbox.gone:
+            home.check()
             reason = "the VM was restarted"
-            for request in self._mailbox.withdraw():
+            for request in mailbox.withdraw():
                 request.fail(VMLost(f"{reason} before the call began"))
-            self._mailbox.kill(reason, VMLost(f"{reason} during the call"))
-            await self._gone()
+            mailbox.kill(reason, VMLost(f"{reason} during the call"))
+            await self._gone(mailbox)
         if self._closed:
             raise PoolClosed("this VM is closed")
-        self.hosts = HostFunctions()
-        self.state = 0
-        await answer(self.begin())
+        if self._mailbox is mailbox:  # or another task has restarted it meanwhile
+            self.hosts = HostFunctions()
+            self.state = 0
+            self.begin()
+        assert self._first is not None
+        await answered(self._first)
 
     async def close(self) -> None:
         """End the worker; what still waits or runs fails with `PoolClosed`. Idempotent.
@@ -178,12 +183,18 @@ class Actor:
             self.kill()
         else:
             mailbox.finish()
-        await self._gone()
+        await self._gone(mailbox)
 
-    async def _gone(self) -> None:
+    async def _gone(self, mailbox: Mailbox) -> None:
+        """Wait until the worker has ended; then, and not before, a cancellation goes on."""
         assert self._ended is not None
+        task = asyncio.current_task()
+        assert task is not None
+        expected = task.cancelling() + inside(mailbox)
         with anyio.CancelScope(shield=True):
             await self._ended
+        if task.cancelling() > expected:
+            raise asyncio.CancelledError
 
     def kill(self) -> None:
         """End the worker at once, without waiting for its end."""

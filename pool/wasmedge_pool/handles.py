@@ -94,11 +94,25 @@ class _Handle(Closable):
     """
 
     _place: Place | None = None
+    _claimed = False
 
     @property
     def place(self) -> Place | None:
         """Where it lives; None before it has been registered."""
         return self._place
+
+    @property
+    def claimed(self) -> bool:
+        """Whether it is part of a VM, or about to be."""
+        return self._claimed or self._place is not None
+
+    def claim(self) -> None:
+        """Note that it is about to be registered, and cannot be used until it has been."""
+        self._claimed = True
+
+    def give_back(self) -> None:
+        """Note that it was not registered after all."""
+        self._claimed = False
 
     def settle(self, place: Place) -> None:
         """Note where it lives from now on."""
@@ -109,10 +123,12 @@ class _Handle(Closable):
         place = self._place
         if place is None:
             name = type(self).__name__
-            raise WasmEdgeError(
-                ErrCode.RuntimeError,
-                f"this {name} is not part of a VM yet: add it to an ImportObject and register it",
+            how = (
+                "is being registered: await register_import first"
+                if self._claimed
+                else "is not part of a VM yet: add it to an ImportObject and register it"
             )
+            raise WasmEdgeError(ErrCode.RuntimeError, f"this {name} {how}")
         if place.owner.life is not place.life:
             raise place.owner.lost()
         return place
@@ -120,7 +136,7 @@ class _Handle(Closable):
     def _check_here(self, awaited: str) -> None:
         """Raise unless it can be used without awaiting, which it can until it is registered."""
         self._check_open()
-        if self._place is not None:
+        if self.claimed:
             raise WasmEdgeError(
                 ErrCode.RuntimeError,
                 f"this {type(self).__name__} lives in a VM's worker: use `await ....{awaited}`",
@@ -243,7 +259,7 @@ class Memory(_Handle):
         """
         check_unsigned("offset", offset)
         check_unsigned("length", length)
-        if self._place is None:
+        if not self.claimed:
             self._check_open()
             self._check_bounds(offset, length)
             part = bytes(self._content[offset : offset + length])
@@ -260,7 +276,7 @@ class Memory(_Handle):
         """Write bytes, or the first `length` of them. Raises as `get_data`."""
         check_unsigned("offset", offset)
         data = first_bytes(data, length)
-        if self._place is None:
+        if not self.claimed:
             self._check_open()
             self._check_bounds(offset, len(data))
             self._content.extend(bytes(max(0, offset + len(data) - len(self._content))))
@@ -271,7 +287,7 @@ class Memory(_Handle):
 
     async def get_page_size(self) -> int:
         """Its size in pages."""
-        if self._place is None:
+        if not self.claimed:
             return self.page_size
         (size,) = await self._operate(MEMORY_SIZE)
         return int(size)
@@ -368,7 +384,7 @@ class Table(_Handle):
             WasmEdgeError: TableOutOfBounds.
         """
         check_unsigned("index", index)
-        if self._place is None:
+        if not self.claimed:
             self._check_bounds(index)
             return self._elements.get(index)
         (element,) = await self._operate(TABLE_GET, index)
@@ -382,7 +398,7 @@ class Table(_Handle):
             TypeError: not a reference of the table's type.
         """
         check_unsigned("index", index)
-        if self._place is None:
+        if not self.claimed:
             self._check_bounds(index)
             self._elements[index] = value_of_type(value, ValType(self._type.ref_type))
             return
@@ -390,7 +406,7 @@ class Table(_Handle):
 
     async def get_size(self) -> int:
         """Its number of elements."""
-        if self._place is None:
+        if not self.claimed:
             return self.size
         (size,) = await self._operate(TABLE_SIZE)
         return int(size)
@@ -452,7 +468,7 @@ class Global(_Handle):
 
     async def get_value(self) -> Any:
         """Its value; an integer is signed."""
-        if self._place is None:
+        if not self.claimed:
             return self.value
         (value,) = await self._operate(GLOBAL_GET)
         return value
@@ -465,7 +481,7 @@ class Global(_Handle):
             TypeError, OverflowError: the value is not of its type.
         """
         self._check_variable()
-        if self._place is None:
+        if not self.claimed:
             self.value = value
             return
         await self._operate(GLOBAL_SET, value)

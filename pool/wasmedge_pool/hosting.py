@@ -38,7 +38,7 @@ from wasmedge_runtime.values import ExternRef, FuncRef
 if TYPE_CHECKING:
     from wasmedge_pool.mailbox import Mailbox
 
-__all__ = ["HostCallScope", "HostFunctions", "answer", "host_error", "open_scope"]
+__all__ = ["HostCallScope", "HostFunctions", "answer", "host_error", "inside", "open_scope"]
 
 # How deep host functions and guests may call each other: well before Python's own limit, in this
 # process or in the worker, and before the guest's stack is at its end.
@@ -127,7 +127,7 @@ class HostCallScope:
     def __init__(self, mailbox: Mailbox, number: int, task: asyncio.Task[Any]) -> None:
         self.mailbox = mailbox
         self.number = number
-        self._task = task
+        self.task = task
         self.marker = encode(Within(number))
         """In front of each request that is made inside."""
         self.outer = _open(_scope.get())
@@ -140,7 +140,7 @@ class HostCallScope:
         """Cancel it: its guest has gone, and what it does is for nobody any more."""
         if self.open:
             self.open = False
-            self._task.cancel()
+            self.task.cancel()
 
     def ask(self, request: Request) -> Coroutine[Any, Any, list[Any]]:
         """Have a request answered inside of this call.
@@ -179,6 +179,18 @@ def open_scope(mailbox: Mailbox) -> HostCallScope | None:
     while scope is not None and scope.mailbox is not mailbox:
         scope = _open(scope.outer)
     return scope
+
+
+def inside(mailbox: Mailbox) -> int:
+    """How many host functions of a mailbox's worker the running task is in: when the worker ends,
+    each of them cancels the task once."""
+    task = asyncio.current_task()
+    count = 0
+    scope = _scope.get()
+    while scope is not None:
+        count += scope.open and scope.mailbox is mailbox and scope.task is task
+        scope = scope.outer
+    return count
 
 
 async def answer(request: Request) -> list[Any]:

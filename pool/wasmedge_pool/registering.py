@@ -29,13 +29,29 @@ class HostModule(NamedTuple):
     def request(self, number: int) -> Request:
         """The request that registers it with the VM of this number."""
         message = RegisterImport(0, number, self.name, self.functions, self.exports)
-        return Request(message, self.content, references=self.references)
+        request = Request(message, self.content, references=self.references)
+        request.parse = self._check_handles
+        return request
 
-    def settle(self, owner: Owner, handles: list[Any]) -> None:
-        """Note where its tables, memories and globals live from now on."""
-        life = owner.life
+    async def register(self, owner: Owner) -> None:
+        """Register it with a VM, where its tables, memories and globals live from then on."""
+        for shared in self.shared:
+            shared.claim()
+        try:
+            waiting = owner.ask(self.request(owner.number))
+            life = owner.life
+            handles = await waiting
+        except BaseException:
+            for shared in self.shared:
+                shared.give_back()
+            raise
         for shared, handle in zip(self.shared, handles, strict=True):
             shared.settle(Place(owner, life, handle))
+
+    def _check_handles(self, handles: list[Any]) -> list[int]:
+        if len(handles) != len(self.shared) or not all(type(handle) is int for handle in handles):
+            raise ValueError(handles)
+        return handles
 
 
 def describe(imports: ImportObject, hosts: HostFunctions) -> HostModule:
@@ -74,7 +90,7 @@ def describe(imports: ImportObject, hosts: HostFunctions) -> HostModule:
         if isinstance(extern, Function):
             exports.append((name, int(ExternType.FUNCTION), (number_of(extern),)))
             continue
-        if extern.place is not None:
+        if extern.claimed:
             kind = type(extern).__name__
             raise WasmEdgeError(
                 ErrCode.WrongInstanceAddress,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wasmedge_pool.mailbox import Mailbox
     from wasmedge_runtime.values import ExternRef
 
-__all__ = ["Descriptors", "Patient", "Placeholder", "Request", "Target"]
+__all__ = ["Descriptors", "Patient", "Placeholder", "Request", "Target", "answered"]
 
 
 class Target(Protocol):
@@ -36,12 +36,17 @@ class Descriptors(Protocol):
 
 
 class Patient(asyncio.Future[None]):
-    """A future that cancelling does not end: whoever waits for it raises by itself afterwards, or
-    uses `wait_for_end`."""
+    """A future that cancelling does not end: whoever waits for it raises by itself afterwards."""
 
     def cancel(self, msg: Any | None = None) -> bool:
         # True tells the task that the cancellation is taken care of.
         return not self.done()
+
+
+async def answered(request: Request) -> None:
+    """Wait for an answer that others need too: when this is cancelled, the request is not."""
+    await asyncio.wait([request.future])
+    request.future.result()
 
 
 class Request:

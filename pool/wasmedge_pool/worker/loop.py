@@ -61,7 +61,7 @@ from wasmedge_runtime.waiting import wait
 
 __all__ = ["Worker", "main"]
 
-# Guests and host functions call each other through about 16 frames of Python a level, and the parent
+# Guests and host functions call each other through about 16 frames of Python a level; the parent
 # allows 64 levels.
 _RECURSION_LIMIT = 4000
 
