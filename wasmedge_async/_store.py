@@ -165,6 +165,4 @@ class Store:
         if found is None:
             return None
         place, (val_type, mutability), _ = found
-        global_ = Global(GlobalType(ValType(val_type), ValMut(mutability)), None)
-        global_.settle(place)
-        return global_
+        return Global.at(place, GlobalType(ValType(val_type), ValMut(mutability)))

@@ -281,10 +281,10 @@ class VM:
         references: Sequence[ExternRef] = (),
     ) -> list[Any]:
         actor = self._actor
-        request = Request(
-            message, bulk, timeout, vm=actor, hosts=actor.hosts, references=references
+        # No name for the request: it has the exception whose traceback will have this frame.
+        return await actor.ask(
+            Request(message, bulk, timeout, vm=actor, hosts=actor.hosts, references=references)
         )
-        return await actor.ask(request)
 
     # --- Programs ---------------------------------------------------------------------------------
 

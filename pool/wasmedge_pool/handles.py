@@ -7,7 +7,7 @@ ImportObject; then it lives in one VM's worker. The others come from `VM.get_sto
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from wasmedge_pool.messages import CallHandle, Operate, ReadMemory, WriteMemory
 from wasmedge_pool.request import Request
@@ -182,8 +182,9 @@ class FunctionHandle(_Handle):
         owner, _, handle = self._home()
         wire, objects = owner.hosts.to_wire(args)
         message = CallHandle(0, owner.number, handle, wire, microseconds(timeout))
-        request = Request(message, None, timeout, hosts=owner.hosts, references=objects)
-        return await owner.ask(request)
+        return await owner.ask(
+            Request(message, None, timeout, hosts=owner.hosts, references=objects)
+        )
 
     def __repr__(self) -> str:
         return f"<function {self._index} {self._type} in a worker>"
@@ -448,6 +449,14 @@ class Global(_Handle):
             raise TypeError(f"global_type must be a GlobalType, not {global_type!r}")
         self._type = global_type
         self._value = value_of_type(value, global_type.val_type)
+
+    @classmethod
+    def at(cls, place: Place, global_type: GlobalType) -> Self:
+        """One that lives in a worker."""
+        found = cls.__new__(cls)
+        found._type = global_type
+        found._place = place
+        return found
 
     @property
     def global_type(self) -> GlobalType:

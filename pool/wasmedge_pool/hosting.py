@@ -217,6 +217,7 @@ async def answer(request: Request) -> list[Any]:
                 await request.owner.stopped(request)
         raise
     except (Exception, GeneratorExit):
+        del request  # which has the exception
         raise
     except BaseException:
         # KeyboardInterrupt or SystemExit in a host function, which may be the end of the loop; or
@@ -247,7 +248,10 @@ async def _serve(request: Request, call: HostCall) -> None:
     except ProtocolError as error:
         mailbox.kill(f"it broke the protocol, {error}")
     except Exception as error:
-        request.host_error = error
+        # Without this frame, whose request will have the error.
+        request.host_error = error.with_traceback(
+            error.__traceback__ and error.__traceback__.tb_next
+        )
         reply = HostReply(call.call, RAISED, ()), []
     finally:
         _scope.reset(token)

@@ -444,6 +444,7 @@ class Mailbox:
             error = error_from_wire(message.error)
             if isinstance(error, HostFunctionError) and request.host_error is not None:
                 error = host_error(request.host_error)
+                request.host_error = None
         else:
             try:
                 values = from_wire(message.values, self.references.get)

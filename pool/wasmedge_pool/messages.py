@@ -28,9 +28,11 @@ __all__ = [
     "CONTROL",
     "DESCRIPTORS",
     "FAULT",
+    "FLOAT",
     "FUNCTION",
     "GROW",
     "HOST_FUNCTION",
+    "INTEGER",
     "INTERRUPT",
     "MAX_ARRAY",
     "MAX_MESSAGE",
@@ -151,11 +153,15 @@ class ProtocolError(Exception):
 # A wasm value on the wire, see `wasmedge_pool.values`. A reference is a pair: what kind, and which.
 Value: TypeAlias = int | float | bytes | tuple[int, int] | None
 
-# The kinds of references: an object of the parent, a function by its address in the worker's
-# store, and (from the parent only) a host function by its number.
+# The kinds of references: an object of the parent; a function by its address in the worker's
+# store; from the parent only, a host function by its number; and from the worker only, a number
+# that was passed for a reference: the parent did not know that, so it is no object of its own. An
+# integer is unsigned here, a float its 64 bits.
 OBJECT: Final = 0
 FUNCTION: Final = 1
 HOST_FUNCTION: Final = 2
+INTEGER: Final = 3
+FLOAT: Final = 4
 
 # --- The records. `id` is a request's number; `vm` names one of the worker's VMs. ---------------
 
@@ -664,7 +670,7 @@ def _value(value: object) -> bool:
         return (
             len(value) == 2
             and type(value[0]) is int
-            and OBJECT <= value[0] <= HOST_FUNCTION
+            and OBJECT <= value[0] <= FLOAT
             and _number(value[1])
         )
     return type(value) is bytes and len(value) == 16

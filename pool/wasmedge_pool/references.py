@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from typing import Any
 
-from wasmedge_pool.messages import FUNCTION, OBJECT, ProtocolError
+from wasmedge_pool.messages import FLOAT, FUNCTION, INTEGER, OBJECT, ProtocolError
 from wasmedge_runtime.errors import ErrCode, WasmEdgeError
 from wasmedge_runtime.values import ExternRef, FuncRef
 
 __all__ = ["References"]
+
+_unpack_float = struct.Struct(">d").unpack
 
 
 class References:
@@ -61,6 +64,10 @@ class References:
         """
         if kind == FUNCTION and number < 1 << 32:
             return FuncRef(number)
+        if kind == INTEGER and number < 1 << 64:
+            return ExternRef(number - (number >> 63 << 64))
+        if kind == FLOAT and number < 1 << 64:
+            return ExternRef(_unpack_float(number.to_bytes(8, "big"))[0])
         reference, _ = self._held.get(number, (None, 0)) if kind == OBJECT else (None, 0)
         if reference is None:
             raise ProtocolError(f"a reference ({kind}, {number}) that it was never given")

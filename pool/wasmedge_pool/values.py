@@ -11,7 +11,16 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from wasmedge_pool.messages import FUNCTION, MAX_ARRAY, OBJECT, SCALARS, ProtocolError, Value
+from wasmedge_pool.messages import (
+    FLOAT,
+    FUNCTION,
+    INTEGER,
+    MAX_ARRAY,
+    OBJECT,
+    SCALARS,
+    ProtocolError,
+    Value,
+)
 from wasmedge_runtime.errors import ErrCode, WasmEdgeError
 from wasmedge_runtime.types import ValType
 from wasmedge_runtime.values import V128
@@ -97,8 +106,8 @@ def fits(value: Value, kind: ValType) -> bool:
         return type(value) is float
     if kind is ValType.V128:
         return type(value) is bytes
-    wanted = FUNCTION if kind is ValType.FUNCREF else OBJECT
-    return value is None or (type(value) is tuple and value[0] == wanted)
+    kinds = (FUNCTION,) if kind is ValType.FUNCREF else (OBJECT, INTEGER, FLOAT)
+    return value is None or (type(value) is tuple and value[0] in kinds)
 
 
 def microseconds(timeout: float | None) -> int | None:

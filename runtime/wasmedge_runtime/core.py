@@ -321,7 +321,7 @@ class StoreCore:
         pending, self.pending = self.pending, None
         if status == layout.STATUS_HOST_RAISED and pending is not None:
             try:
-                self._raise_host_failure(pending)
+                raise self._host_failure(pending)
             finally:
                 del pending
         if status == layout.STATUS_NOT_PROVIDED and pending is not None:
@@ -343,17 +343,21 @@ class StoreCore:
         raise Trap(ErrCode(status), None, self.frames(descriptor))
 
     @staticmethod
-    def _raise_host_failure(pending: BaseException) -> None:
+    def _host_failure(pending: BaseException) -> BaseException:
+        """What to raise for what a host function has raised. Not raised here: this frame, with the
+        exception in it, would be part of the exception's own traceback."""
         if not isinstance(pending, Exception) or isinstance(pending, Terminate):
-            raise pending
+            return pending
         if isinstance(pending, HostFunctionError) or (
             isinstance(pending, Trap)
             and pending.code in (ErrCode.Interrupted, ErrCode.CostLimitExceeded)
         ):
-            raise pending
+            return pending
         from .function import host_failure
 
-        raise host_failure(pending) from pending
+        failure = host_failure(pending)
+        failure.__cause__ = pending
+        return failure
 
     def frames(self, descriptor: int) -> tuple[str, ...]:
         """Names of the wasm functions that the last trap went through, innermost first."""

@@ -32,14 +32,18 @@ from wasmedge_pool.messages import (
     CreateVM,
     DropVM,
     Failure,
+    Find,
     Follow,
     Hello,
     HostCall,
     HostReply,
     InitWasi,
+    List,
     Log,
     Message,
+    Operate,
     ProtocolError,
+    ReadMemory,
     Ready,
     Release,
     Result,
@@ -48,6 +52,7 @@ from wasmedge_pool.messages import (
     Spawn,
     Wanted,
     Within,
+    WriteMemory,
 )
 from wasmedge_pool.protocol import Decoder, encode
 from wasmedge_pool.settings import config_from_wire
@@ -66,6 +71,7 @@ __all__ = ["Worker", "main"]
 _RECURSION_LIMIT = 4000
 
 _TIMED = frozenset({Call, CallHandle, Run})
+_SHORT = frozenset({Find, List, Operate, ReadMemory, WriteMemory})
 _WITH_DESCRIPTORS = frozenset({InitWasi, Spawn})
 
 
@@ -228,7 +234,9 @@ class Worker:
         if vm is None and kind is not CreateVM:
             raise ProtocolError(f"there is no VM {request.vm}")
         timeout = request.timeout if kind in _TIMED else None
-        if not self.watchdog.begin(number, None if vm is None else vm.interrupt, timeout):
+        # What is short and inside of a guest's call is not interrupted: that would hit the guest.
+        stoppable = vm is not None and (number < NESTED or kind not in _SHORT)
+        if not self.watchdog.begin(number, vm.interrupt if vm and stoppable else None, timeout):
             self._close_descriptors(request)
             return encode(Skipped(number))
         values: tuple[Any, ...] = ()

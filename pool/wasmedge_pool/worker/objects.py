@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 import weakref
 from collections.abc import Iterable
 from typing import Any
 
 from wasmedge_pool.messages import (
+    FLOAT,
     FUNCTION,
+    INTEGER,
     MAX_ARRAY,
     OBJECT,
     HostReply,
@@ -19,6 +22,9 @@ from wasmedge_runtime.types import ExternType
 from wasmedge_runtime.values import ExternRef, FuncRef
 
 __all__ = ["ExternObject", "Objects"]
+
+_MASK64 = (1 << 64) - 1
+_pack_float = struct.Struct(">d").pack
 
 
 class ExternObject:
@@ -79,6 +85,10 @@ class Objects:
             value = value.value
         if isinstance(value, ExternObject):
             return OBJECT, value.number
+        if type(value) is int:
+            return INTEGER, value & _MASK64
+        if type(value) is float:
+            return FLOAT, int.from_bytes(_pack_float(value), "big")
         raise TypeError(
             f"a reference to an object of the worker (a {type(value).__name__}) cannot leave it"
         )

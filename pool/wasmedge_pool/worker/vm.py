@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -234,6 +235,8 @@ class WorkerVM:
 
     def _cleanup(self, request: Cleanup) -> tuple[Any, ...]:
         self.vm.cleanup()
+        gc.collect()  # instances refer to themselves
+        self.vm.store.core.sweep_externs()
         return ()
 
     def _drop(self, request: DropVM) -> tuple[Any, ...]:
@@ -371,6 +374,7 @@ class WorkerVM:
                 return self.to_wire([table.get_data(*arguments)])
             if operation == handles.TABLE_SET:
                 table.set_data(*arguments)
+                self.vm.store.core.sweep_externs()
                 return ()
             if operation == handles.TABLE_SIZE:
                 return (table.size,)
@@ -386,6 +390,7 @@ class WorkerVM:
         if operation == handles.GLOBAL_GET:
             return self.to_wire([global_.value])
         (global_.value,) = arguments
+        self.vm.store.core.sweep_externs()
         return ()
 
     def _read_memory(self, request: ReadMemory) -> tuple[Any, ...]:
