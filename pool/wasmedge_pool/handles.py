@@ -246,6 +246,11 @@ class Memory(_Handle):
         self._check_here("get_page_size()")
         return self._type.limit.min
 
+    def settle(self, place: Place) -> None:
+        """Note where it lives from now on, and its content."""
+        super().settle(place)
+        self._content.clear()
+
     @property
     def content(self) -> bytearray:
         """What it begins with, from its first byte on; the rest is zero."""
@@ -373,6 +378,11 @@ class Table(_Handle):
         self._check_here("get_size()")
         return self._type.limit.min
 
+    def settle(self, place: Place) -> None:
+        """Note where it lives from now on, and its elements."""
+        super().settle(place)
+        self._elements.clear()
+
     @property
     def elements(self) -> dict[int, Any]:
         """What it begins with, by index; the rest is null."""
@@ -462,6 +472,11 @@ class Global(_Handle):
     def global_type(self) -> GlobalType:
         """What it holds, and whether it can be changed."""
         return self._type
+
+    def settle(self, place: Place) -> None:
+        """Note where it lives from now on, and its value."""
+        super().settle(place)
+        self._value = None
 
     @property
     def value(self) -> Any:

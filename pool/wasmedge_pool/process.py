@@ -51,6 +51,8 @@ _READY_SECONDS = 60.0
 _EXIT_SECONDS = 2.0
 # How long the event loop may be held up by a plain host function that looks into guest memory.
 _ASK_SECONDS = 1.0
+# Bytes of other datagrams that may come meanwhile.
+_MAX_OTHERS = 64 * 1024
 
 
 def _shared_page() -> tuple[int, mmap.mmap] | None:
@@ -380,19 +382,18 @@ class WorkerProcess(asyncio.Protocol):
         """Ask the watchdog about memory and wait for it, see `Backend.ask_now`."""
         end = time.monotonic() + _ASK_SECONDS
         poll = select.poll()
-        poll.register(self._control, select.POLLIN)
         sent = False
-        while True:
+        others = 0
+        while self._control.fileno() >= 0:  # or it has ended
             if not sent:
-                poll.modify(self._control, select.POLLIN | select.POLLOUT)
                 try:
                     self._control.send(datagram)
                     sent = True
-                    poll.modify(self._control, select.POLLIN)
                 except BlockingIOError:
                     pass
                 except OSError:
                     break
+                poll.register(self._control, select.POLLIN | (0 if sent else select.POLLOUT))
             left = end - time.monotonic()
             if left <= 0 or not poll.poll(left * 1000):
                 self.kill(f"its memory could not be accessed within {_ASK_SECONDS:.0f} s")
@@ -409,6 +410,10 @@ class WorkerProcess(asyncio.Protocol):
                 return reply
             # What else comes here is for the event loop, in its order.
             self._loop.call_soon(self._take_control, reply)
+            others += len(reply)
+            if others > _MAX_OTHERS:
+                self.kill("it broke the protocol, endless datagrams on the control socket")
+                break
         raise WasmEdgeError(
             ErrCode.RuntimeError, f"the memory of worker process {self.pid} cannot be accessed"
         )

@@ -9,20 +9,33 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 
 import msgpack
 
 from wasmedge_pool.messages import (
+    ANSWER,
     CONTROL,
     MAX_MESSAGE,
+    NESTED,
+    OBJECT,
+    REFUSAL,
     SKIPPED,
     VERSION,
+    Call,
+    Data,
+    HostCall,
+    HostReply,
     Items,
+    Message,
     Progress,
+    ReadMemory,
     Ready,
+    Result,
+    Unreferenced,
     Wanted,
 )
-from wasmedge_pool.protocol import encode
+from wasmedge_pool.protocol import Decoder, encode
 
 # CreateVM has number 1, and is not answered by these.
 
@@ -178,3 +191,182 @@ def shrinks_the_page(data: int, control: socket.socket, page: int | None) -> Non
     except PermissionError:
         os._exit(42)
     wire.close()
+
+
+# --- Lies about host functions. Function 0 takes an i32, function 1 a reference; both are plain. --
+
+
+class _Wire:
+    """The data socket of a worker that behaves until it is asked to call something."""
+
+    def __init__(self, data: int) -> None:
+        self._socket = socket.socket(fileno=data)
+        self._decoder = Decoder(from_worker=False)
+        self._messages: list[Message] = []
+
+    def send(self, *messages: Message) -> None:
+        self._socket.sendall(b"".join(map(encode, messages)))
+
+    def next(self) -> Message:
+        while not self._messages:
+            self._messages = self._decoder.feed(self._socket.recv(65536))
+        return self._messages.pop(0)
+
+    def until(self, kind: type[Message]) -> int:
+        """The number of the next message of a kind; what comes before it is answered."""
+        while True:
+            message = self.next()
+            if type(message) is kind:
+                return int(getattr(message, "id"))
+            if isinstance(message, HostReply):
+                continue
+            number = getattr(message, "id", None)
+            if number is None:
+                self.send(Ready(VERSION, os.getpid()))
+            else:
+                self.send(Result(number, 0, 0, ()))
+
+
+def _on_call(data: int, lie: Callable[[int], list[Message]]) -> None:
+    """Tell a lie when the first call comes."""
+    wire = _Wire(data)
+    wire.send(*lie(wire.until(Call)))
+    time.sleep(60)
+
+
+def calls_an_unknown_function(data: int, control: socket.socket, page: int | None) -> None:
+    _on_call(data, lambda number: [HostCall(number, 1, 9, 0, (1,))])
+
+
+def calls_with_wrong_arguments(data: int, control: socket.socket, page: int | None) -> None:
+    _on_call(data, lambda number: [HostCall(number, 1, 0, 0, (1.5,))])
+
+
+def calls_with_too_few_arguments(data: int, control: socket.socket, page: int | None) -> None:
+    _on_call(data, lambda number: [HostCall(number, 1, 0, 0, ())])
+
+
+def calls_with_an_unknown_object(data: int, control: socket.socket, page: int | None) -> None:
+    _on_call(data, lambda number: [HostCall(number, 1, 1, 0, ((OBJECT, 77),))])
+
+
+def calls_for_another_request(data: int, control: socket.socket, page: int | None) -> None:
+    _on_call(data, lambda number: [HostCall(number + 1, 1, 0, 0, (1,))])
+
+
+def calls_for_a_nested_request(data: int, control: socket.socket, page: int | None) -> None:
+    _on_call(data, lambda number: [HostCall(NESTED + 1, 1, 0, 0, (1,))])
+
+
+def calls_twice_at_once(data: int, control: socket.socket, page: int | None) -> None:
+    _on_call(data, lambda number: [HostCall(number, n, 0, 0, (1,)) for n in (1, 2)])
+
+
+def calls_with_an_old_number(data: int, control: socket.socket, page: int | None) -> None:
+    wire = _Wire(data)
+    number = wire.until(Call)
+    wire.send(HostCall(number, 5, 0, 0, (1,)))
+    wire.until(HostReply)
+    wire.send(HostCall(number, 5, 0, 0, (1,)))
+    time.sleep(60)
+
+
+def calls_for_ever(data: int, control: socket.socket, page: int | None) -> None:
+    """As a guest in a loop does; a timeout of the parent ends it."""
+    wire = _Wire(data)
+    number = wire.until(Call)
+    for call in range(1, 1 << 30):
+        wire.send(HostCall(number, call, 0, 0, (1,)))
+        wire.until(HostReply)
+
+
+def answers_a_nested_request_that_is_not(
+    data: int, control: socket.socket, page: int | None
+) -> None:
+    _on_call(data, lambda number: [Result(NESTED + 1, 0, 0, ())])
+
+
+def drops_what_it_never_had(data: int, control: socket.socket, page: int | None) -> None:
+    _on_call(data, lambda number: [Unreferenced(((77, 1),))])
+
+
+def drops_nothing(data: int, control: socket.socket, page: int | None) -> None:
+    _on_call(data, lambda number: [Unreferenced(((77, 0),))])
+
+
+def returns_an_unknown_object(data: int, control: socket.socket, page: int | None) -> None:
+    _on_call(data, lambda number: [Result(number, 0, 0, ((OBJECT, 77),))])
+
+
+def sends_data_unasked(data: int, control: socket.socket, page: int | None) -> None:
+    _on_call(data, lambda number: [Data(number, b"data")])
+
+
+def sends_empty_data(data: int, control: socket.socket, page: int | None) -> None:
+    _on_call(data, lambda number: [Data(number, b"")])
+
+
+def sends_too_much_data(data: int, control: socket.socket, page: int | None) -> None:
+    wire = _Wire(data)
+    number = wire.until(ReadMemory)
+    wire.send(Data(number, bytes(11)), Result(number, 0, 0, ()))
+    time.sleep(60)
+
+
+def sends_too_little_data(data: int, control: socket.socket, page: int | None) -> None:
+    wire = _Wire(data)
+    number = wire.until(ReadMemory)
+    wire.send(Data(number, bytes(9)), Result(number, 0, 0, ()))
+    time.sleep(60)
+
+
+def _on_question(data: int, control: socket.socket, *answers: bytes) -> None:
+    """Call function 0, whose caller has a memory, and answer its question about that."""
+    wire = _Wire(data)
+    wire.send(HostCall(wire.until(Call), 1, 0, 1, (1,)))
+    control.recv(65536)
+    for answer in answers:
+        control.send(answer)
+    time.sleep(60)
+
+
+def answers_too_little(data: int, control: socket.socket, page: int | None) -> None:
+    _on_question(data, control, bytes([ANSWER]) + bytes(9))
+
+
+def answers_too_much(data: int, control: socket.socket, page: int | None) -> None:
+    _on_question(data, control, bytes([ANSWER]) + bytes(60_000))
+
+
+def refuses_without_a_reason(data: int, control: socket.socket, page: int | None) -> None:
+    _on_question(data, control, bytes([REFUSAL]))
+
+
+def refuses_with_an_unknown_code(data: int, control: socket.socket, page: int | None) -> None:
+    _on_question(data, control, bytes([REFUSAL, 0xEE]) + b"because")
+
+
+def answers_with_a_skip(data: int, control: socket.socket, page: int | None) -> None:
+    _on_question(data, control, CONTROL.pack(SKIPPED, 1))
+
+
+def answers_without_an_end(data: int, control: socket.socket, page: int | None) -> None:
+    _on_question(data, control, *[bytes([SKIPPED]) + bytes(4000)] * 100_000)
+
+
+def does_not_answer(data: int, control: socket.socket, page: int | None) -> None:
+    _on_question(data, control)
+
+
+def answers_out_of_the_blue(data: int, control: socket.socket, page: int | None) -> None:
+    wire = _Wire(data)
+    wire.until(Call)
+    control.send(bytes([ANSWER]) + b"what nobody asked for")
+    time.sleep(60)
+
+
+def dies_when_it_is_asked(data: int, control: socket.socket, page: int | None) -> None:
+    wire = _Wire(data)
+    wire.send(HostCall(wire.until(Call), 1, 0, 1, (1,)))
+    control.recv(65536)
+    os._exit(7)
