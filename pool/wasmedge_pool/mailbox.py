@@ -398,6 +398,7 @@ class Mailbox:
     def received(self, messages: list[Message]) -> None:
         """Take the worker's messages; see `Receiver`."""
         sent = self._sent
+        head = self.head
         for message in messages:
             if isinstance(message, Log):
                 _log(message)
@@ -423,7 +424,8 @@ class Mailbox:
                 self._remove(message.id)
             else:
                 _take_part(request, message)
-        self._head_since = self._loop.time()
+        if self.head != head:
+            self._head_since = self._loop.time()
         if self._queue:
             self._flush()
         if self._on_progress is not None:

@@ -438,7 +438,7 @@ def test_an_object_that_is_sent_again_while_it_is_dropped(run: Run[None]) -> Non
     run(main())
 
 
-def test_objects_in_an_import_object_stay_while_it_is_registered(run: Run[None]) -> None:
+def test_objects_in_an_import_object_go_with_its_worker(run: Run[None]) -> None:
     async def main() -> None:
         thing, other = Thing(), Thing()
         gone = weakref.ref(thing)
@@ -452,9 +452,8 @@ def test_objects_in_an_import_object_stay_while_it_is_registered(run: Run[None])
             await vm.register_import(imports)
             assert (await table.get_data(1)).value is thing
             assert (await value.get_value()).value is other
-            await table.set_data(None, 1)
+            await vm.restart()
             del thing
-            await vm.cleanup()
             gc.collect()
             assert gone() is None
 

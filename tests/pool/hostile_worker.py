@@ -216,10 +216,12 @@ class _Wire:
         """The number of the next message of a kind; what comes before it is answered."""
         while True:
             message = self.next()
-            if type(message) is kind:
-                return int(getattr(message, "id"))
             if isinstance(message, HostReply):
+                if kind is HostReply:
+                    return message.call
                 continue
+            if type(message) is kind:
+                return int(message.id)
             number = getattr(message, "id", None)
             if number is None:
                 self.send(Ready(VERSION, os.getpid()))
