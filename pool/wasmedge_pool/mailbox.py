@@ -472,6 +472,7 @@ class Mailbox:
             raise ProtocolError(f"host call {message.call} out of order")
         request.hosts.check(message)
         self._host_call = message.call
+        request.begun = True
         # If nobody waits for it any more, it is being interrupted.
         if not request.future.done():
             request.call_host(message)
@@ -519,7 +520,7 @@ class Mailbox:
                 continue
             # Where the worker leaves no note, the first one counts as begun.
             begun = request.number <= death.running if death.running is not None else position == 0
-            if begun or request.future.done():
+            if begun or request.begun or request.future.done():
                 request.fail(request.verdict or WorkerDied(*died.args))
             else:
                 request.open = False

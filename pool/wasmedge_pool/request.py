@@ -67,6 +67,7 @@ class Request:
     """
 
     __slots__ = (
+        "begun",
         "bulk",
         "called_back",
         "descriptors",
@@ -114,6 +115,8 @@ class Request:
         """Set when it is sent."""
         self.open = False
         """Sent and not answered."""
+        self.begun = False
+        """Its guest has called a host function, whatever the worker says of how far it came."""
         self.called_back = False
         """The worker was asked to skip it if it has not begun."""
         self.owner: Mailbox | None = None
@@ -181,7 +184,7 @@ class Placeholder(Request):
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.open = False
+        self.open = self.begun = False
         self.timeout = self.verdict = self.items = self.ended = self.vm = self.hosts = None
         self.host_call = self.scope = self.host_error = self.parse = None
         self.spent = self.room = self.within = 0

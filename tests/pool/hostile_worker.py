@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgpack
 
@@ -215,10 +216,10 @@ class _Wire:
     def until(self, kind: type[Message]) -> int:
         """The number of the next message of a kind; what comes before it is answered."""
         while True:
-            message = self.next()
+            message: Any = self.next()
             if isinstance(message, HostReply):
                 if kind is HostReply:
-                    return message.call
+                    return int(message.call)
                 continue
             if type(message) is kind:
                 return int(message.id)
