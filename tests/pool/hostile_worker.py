@@ -222,7 +222,7 @@ class _Wire:
                     return int(message.call)
                 continue
             if type(message) is kind:
-                return int(message.id)
+                return int(getattr(message, "id", 0))
             number = getattr(message, "id", None)
             if number is None:
                 self.send(Ready(VERSION, os.getpid()))
