@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wasmedge_runtime.bindgen import BindgenReturn
     from wasmedge_runtime.configure import (
         CompilationMode,
         CompilerOptimizationLevel,
@@ -81,6 +82,7 @@ __all__ = [
     "I64",
     "V128",
     "VM",
+    "BindgenReturn",
     "CodeState",
     "CodeStatus",
     "CompilationMode",
@@ -136,6 +138,7 @@ __all__ = [
 # Where each public name lives.
 _HOMES = {
     "AST": "module",
+    "BindgenReturn": "bindgen",
     "CodeState": "tiers.status",
     "CodeStatus": "tiers.status",
     "CompilationMode": "configure",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import TYPE_CHECKING, Any, Literal, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
+from wasmedge_runtime import bindgen
+from wasmedge_runtime.bindgen import BindgenReturn, BindgenValue
 from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Configure, HostRegistration
 from wasmedge_runtime.errors import ErrCode, WasmEdgeError
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from wasmedge_runtime.wasi import WasiImportObject
 
 __all__ = ["VM", "VMState"]
+
+_Int: TypeAlias = Literal[BindgenReturn.I32, BindgenReturn.I64]
 
 _LOAD = "load_wasm_file, load_wasm_buffer or load_wasm_ast"
 
@@ -252,6 +257,84 @@ class VM(Closable):
         """
         self._check_open()
         return self._executor.invoke_registered(self._store, module, function, *args)
+
+    @overload
+    def execute_bindgen(
+        self, function: str, kind: Literal[BindgenReturn.VOID], *args: Any
+    ) -> None: ...
+
+    @overload
+    def execute_bindgen(self, function: str, kind: _Int, *args: Any) -> int: ...
+
+    @overload
+    def execute_bindgen(
+        self, function: str, kind: Literal[BindgenReturn.ARRAY], *args: Any
+    ) -> bytes: ...
+
+    @overload
+    def execute_bindgen(self, function: str, kind: BindgenReturn, *args: Any) -> BindgenValue: ...
+
+    def execute_bindgen(self, function: str, kind: BindgenReturn, *args: Any) -> BindgenValue:
+        """Call a function that wasm-bindgen has prepared; None, a signed int or bytes, by `kind`.
+
+        ::
+
+            digest = vm.execute_bindgen("sha3_digest", BindgenReturn.ARRAY, b"a message")
+
+        Args:
+            function: the export's name.
+            kind: what it gives; wasm-bindgen functions have one result at most.
+            args: int for up to 32 bits, `I64` for 64 bits, and str (as UTF-8) or bytes, which are
+                copied into the module's memory.
+
+        Raises:
+            TypeError: `kind` is no `BindgenReturn`, or an argument is none of these.
+            OverflowError: a number does not fit.
+            WasmEdgeError: WrongVMWorkflow before `instantiate`; FuncNotFound, also for a module
+                without allocator; FuncSigMismatch when kind and arguments do not fit the function;
+                WrongInstanceIndex for a module without memory; MemoryOutOfBounds when pointers
+                that it gives are wrong.
+            Trap, HostFunctionError: the call failed.
+        """
+        self._needs(VMState.INSTANTIATED, "execute")
+        store = self._store
+        return bindgen.run(function, kind, args, store.find_function, store.find_memory)
+
+    @overload
+    def execute_bindgen_registered(
+        self, module: str, function: str, kind: Literal[BindgenReturn.VOID], *args: Any
+    ) -> None: ...
+
+    @overload
+    def execute_bindgen_registered(
+        self, module: str, function: str, kind: _Int, *args: Any
+    ) -> int: ...
+
+    @overload
+    def execute_bindgen_registered(
+        self, module: str, function: str, kind: Literal[BindgenReturn.ARRAY], *args: Any
+    ) -> bytes: ...
+
+    @overload
+    def execute_bindgen_registered(
+        self, module: str, function: str, kind: BindgenReturn, *args: Any
+    ) -> BindgenValue: ...
+
+    def execute_bindgen_registered(
+        self, module: str, function: str, kind: BindgenReturn, *args: Any
+    ) -> BindgenValue:
+        """Call a function of a registered module that wasm-bindgen has prepared; in every state.
+
+        Raises as `execute_bindgen`, except WrongVMWorkflow.
+        """
+        self._check_open()
+        return bindgen.run(
+            function,
+            kind,
+            args,
+            partial(self._store.find_function_registered, module),
+            partial(self._store.find_memory_registered, module),
+        )
 
     def _begin(self, function: str) -> None:
         """A program that starts again has no exit code yet; one that returns keeps 0."""
