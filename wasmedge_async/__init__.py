@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost, WorkerDied
     from wasmedge_pool.handles import FunctionHandle, Global, Memory, Table
     from wasmedge_pool.imports import Function, ImportObject
+    from wasmedge_runtime.bindgen import BindgenReturn
     from wasmedge_runtime.configure import (
         CompilationMode,
         CompilerOptimizationLevel,
@@ -75,6 +76,7 @@ __all__ = [
     "V128",
     "VM",
     "AwaitedCallerMemory",
+    "BindgenReturn",
     "CallTimeout",
     "CallerMemory",
     "CodeState",
@@ -141,6 +143,7 @@ _HOMES = {
     "SendStream": "wasmedge_async._streams",
     "WasiImportObject": "wasmedge_async._wasi",
     "AwaitedCallerMemory": "wasmedge_pool.caller_memory",
+    "BindgenReturn": "wasmedge_runtime.bindgen",
     "CallTimeout": "wasmedge_pool.errors",
     "CallerMemory": "wasmedge_pool.caller_memory",
     "CodeState": "wasmedge_runtime.tiers.status",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from wasmedge_async._bindgen import BindgenCalls
 from wasmedge_async._process import Process, start
 from wasmedge_async._program import (
     Environment,
@@ -61,7 +62,7 @@ def _absolute(path: Path) -> bytes:
     return os.path.abspath(os.fsencode(path))
 
 
-class VM:
+class VM(BindgenCalls):
     """A WebAssembly virtual machine that lives in a worker process of its own.
 
     ::

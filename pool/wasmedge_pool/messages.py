@@ -52,6 +52,7 @@ __all__ = [
     "WITHDRAW",
     "WORKER_MESSAGES",
     "Call",
+    "CallBindgen",
     "CallHandle",
     "Chunk",
     "Cleanup",
@@ -373,6 +374,24 @@ class CallHandle(NamedTuple):
     timeout: int | None
 
 
+class CallBindgen(NamedTuple):
+    """Parent: make a wasm-bindgen call, of a registered module unless `module` is nil.
+
+    `kind` is a `BindgenReturn`; `arguments` are from `wasmedge_pool.bindgen`, the bytes among them
+    in the chunks. Answered by a `Result` with the number, if it gives one; bytes come before, in
+    `Data`, `most` of them.
+    """
+
+    id: int
+    vm: int
+    module: str | None
+    function: str
+    kind: int
+    arguments: tuple[tuple[int, int], ...]
+    most: int
+    timeout: int | None
+
+
 class ReadMemory(NamedTuple):
     """Parent: answered by `Data` in pieces, and a `Result` without values."""
 
@@ -590,6 +609,7 @@ Message: TypeAlias = (
     | List
     | Operate
     | CallHandle
+    | CallBindgen
     | ReadMemory
     | WriteMemory
     | Release
@@ -735,6 +755,10 @@ PARENT_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     30: (Follow, (_bytes_or_nil,)),
     31: (Compile, (_number, _tuple, _bytes_or_nil, _number)),
     48: (Want, (_bytes, _numbers)),
+    56: (
+        CallBindgen,
+        (_number, _number, _text_or_nil, _text, _number, _counts, _number, _number_or_nil),
+    ),
 }
 WORKER_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     32: (Ready, (_number, _number)),

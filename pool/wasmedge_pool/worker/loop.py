@@ -26,6 +26,7 @@ from wasmedge_pool.messages import (
     NESTED,
     VERSION,
     Call,
+    CallBindgen,
     CallHandle,
     Chunk,
     CreateVM,
@@ -60,7 +61,7 @@ from wasmedge_runtime.waiting import wait
 
 __all__ = ["Worker", "main"]
 
-_TIMED = frozenset({Call, CallHandle, Run})
+_TIMED = frozenset({Call, CallBindgen, CallHandle, Run})
 _WITH_DESCRIPTORS = frozenset({InitWasi, Spawn})
 
 
