@@ -24,6 +24,7 @@ from wasmedge_runtime.types import FunctionType
 from wasmedge_runtime.validator import Validator
 
 if TYPE_CHECKING:
+    from wasmedge_runtime.process import WasmEdgeProcessImportObject
     from wasmedge_runtime.wasi import WasiImportObject
 
 __all__ = ["VM", "VMState"]
@@ -173,7 +174,7 @@ class VM(Closable):
         self._begin(function)
         self._executor.instantiate(self._store, ast)
         self._instantiated_is_stale()
-        if function == "_start" and any(host.exited for host in self._hosts.values()):
+        if function == "_start" and self._wasi is not None and self._wasi.exited:
             return []  # in the start function
         return self._executor.invoke(self._store, function, *args)
 
@@ -338,9 +339,12 @@ class VM(Closable):
 
     def _begin(self, function: str) -> None:
         """A program that starts again has no exit code yet; one that returns keeps 0."""
-        if function == "_start":
-            for host in self._hosts.values():
-                host.begin()
+        if function == "_start" and self._wasi is not None:
+            self._wasi.begin()
+
+    @property
+    def _wasi(self) -> WasiImportObject | None:
+        return self.get_import_object(HostRegistration.WASI)
 
     def interrupt(self) -> None:
         """Stop the call that runs in this VM, from another thread.
@@ -397,20 +401,34 @@ class VM(Closable):
     ) -> WasiImportObject | None: ...
 
     @overload
+    def get_import_object(
+        self, registration: Literal[HostRegistration.WASMEDGE_PROCESS]
+    ) -> WasmEdgeProcessImportObject | None: ...
+
+    @overload
     def get_import_object(self, registration: HostRegistration) -> ImportObject | None: ...
 
-    def get_import_object(self, registration: HostRegistration) -> ImportObject | None:
+    def get_import_object(self, registration: HostRegistration) -> Any:
         """Return the host module that the configuration registered, None when it registered none.
 
         `HostRegistration.WASI` gives a `WasiImportObject`, which sees nothing but the standard
-        streams until its `init_wasi` is called. The others are not supported yet.
+        streams until its `init_wasi` is called; `WASMEDGE_PROCESS` a `WasmEdgeProcessImportObject`,
+        which allows nothing until its `init_wasmedge_process` is called.
         """
         self._check_open()
         if not isinstance(registration, HostRegistration):
             raise TypeError(f"expected a HostRegistration, not {registration!r}")
         return self._hosts.get(registration)
 
-    def add_host_module(self, registration: HostRegistration) -> WasiImportObject:
+    @overload
+    def add_host_module(self, registration: Literal[HostRegistration.WASI]) -> WasiImportObject: ...
+
+    @overload
+    def add_host_module(
+        self, registration: Literal[HostRegistration.WASMEDGE_PROCESS]
+    ) -> WasmEdgeProcessImportObject: ...
+
+    def add_host_module(self, registration: HostRegistration) -> Any:
         """Register a host module that the configuration did not ask for, and return it.
 
         Raises:
@@ -477,20 +495,20 @@ class VM(Closable):
             self._state = VMState.VALIDATED
 
 
-def _host_modules(config: Configure) -> dict[HostRegistration, WasiImportObject]:
+def _host_modules(config: Configure) -> dict[HostRegistration, ImportObject]:
     """The host modules that a configuration asks for."""
-    if HostRegistration.WASI in config:
-        return {HostRegistration.WASI: _host_module(HostRegistration.WASI)}
-    return {}
+    return {registration: _host_module(registration) for registration in config.host_registrations}
 
 
-def _host_module(registration: HostRegistration) -> WasiImportObject:
-    if registration is not HostRegistration.WASI:
-        raise WasmEdgeError(
-            ErrCode.RuntimeError, f"the host module {registration.value!r} is not supported yet"
-        )
-    from wasmedge_runtime.wasi import WasiImportObject
+def _host_module(registration: HostRegistration) -> ImportObject:
+    host: ImportObject
+    if registration is HostRegistration.WASI:
+        from wasmedge_runtime.wasi import WasiImportObject
 
-    host = WasiImportObject()
+        host = WasiImportObject()
+    else:
+        from wasmedge_runtime.process import WasmEdgeProcessImportObject
+
+        host = WasmEdgeProcessImportObject()
     host.lend()
     return host
