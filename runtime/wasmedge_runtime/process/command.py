@@ -21,9 +21,9 @@ MOST_OUTPUT = 64 << 20
 
 _PORTION = 1 << 16
 
-# Waits for the end of its input. That says "over", or nothing: then the process that has started
-# the command was killed, and could not end it.
-_GUARD = 'read -r over || kill -KILL -- "-$1"'
+# Is told a process group, and then "over". Without that the process that has started the command
+# was killed, and could not end it.
+_GUARD = 'read -r group && { read -r over || kill -KILL "-$group"; }'
 
 
 class Outcome(NamedTuple):
@@ -82,29 +82,34 @@ def run(
     """
     deadline = time.monotonic_ns() + timeout_ms * 1_000_000
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        arguments,
-        executable=path,
-        env=variables,
-        cwd=folder,
-        stdin=pipe,
-        stdout=pipe,
-        stderr=pipe,
-        bufsize=0,
-        start_new_session=True,  # its own process group; no terminal of ours
-    ) as child:
+    with (
+        _guard() as tell,
+        subprocess.Popen(
+            arguments,
+            executable=path,
+            env=variables,
+            cwd=folder,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            bufsize=0,
+            start_new_session=True,  # its own process group; no terminal of ours
+        ) as child,
+    ):
+        tell(b"%d\n" % child.pid)
         try:
-            with _guarded(child.pid):
-                return _Exchange(child, stdin).run(deadline, stop)
+            return _Exchange(child, stdin).run(deadline, stop)
         finally:
             _kill_group(child)
+            tell(b"over\n")  # before the child is waited for: its number means its group until then
 
 
 @contextlib.contextmanager
-def _guarded(group: int) -> Iterator[None]:
-    """A block during which the end of this process ends a process group, also by SIGKILL."""
+def _guard() -> Iterator[Callable[[bytes], object]]:
+    """A process that ends a process group when this one ends, also by SIGKILL. Gives what tells it
+    which one, and when that is over."""
     with subprocess.Popen(
-        ["/bin/sh", "-c", _GUARD, "sh", str(group)],
+        ["/bin/sh", "-c", _GUARD],
         env={},
         cwd="/",
         stdin=subprocess.PIPE,
@@ -113,13 +118,8 @@ def _guarded(group: int) -> Iterator[None]:
         bufsize=0,
         start_new_session=True,
     ) as guard:
-        try:
-            yield
-        finally:
-            # Before the group's leader is waited for: its number means the group until then.
-            assert guard.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                guard.stdin.write(b"over\n")
+        assert guard.stdin is not None
+        yield guard.stdin.write
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

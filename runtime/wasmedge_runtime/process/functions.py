@@ -80,6 +80,7 @@ class Commands:
         """
         texts = []
         for pointer, length in zip(places[::2], places[1::2], strict=True):
+            content = self._window(memory, pointer, length)
             self._room -= length + _PIECE
             if self._room < 0:
                 raise WasmEdgeError(
@@ -87,7 +88,7 @@ class Commands:
                     f"name, arguments, variables and input of a command are at most {MOST_INPUT} "
                     "bytes",
                 )
-            texts.append(bytes(self._window(memory, pointer, length)))
+            texts.append(bytes(content))
         return texts
 
     def _window(self, memory: Memory | None, pointer: int, length: int) -> memoryview:
