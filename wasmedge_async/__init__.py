@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wasmedge_async._commands import WasmEdgeProcess, WasmEdgeProcessImportObject
     from wasmedge_async._pool import VMPool
     from wasmedge_async._process import Process
     from wasmedge_async._statistics import Statistics
@@ -125,6 +126,8 @@ __all__ = [
     "Wasi",
     "WasiImportObject",
     "WasmEdgeError",
+    "WasmEdgeProcess",
+    "WasmEdgeProcessImportObject",
     "WorkerDied",
     "__version__",
     "get_version",
@@ -191,6 +194,8 @@ _HOMES = {
     "ValidationError": "wasmedge_runtime.errors",
     "Wasi": "wasmedge_async._wasi",
     "WasmEdgeError": "wasmedge_runtime.errors",
+    "WasmEdgeProcess": "wasmedge_async._commands",
+    "WasmEdgeProcessImportObject": "wasmedge_async._commands",
     "WorkerDied": "wasmedge_pool.errors",
     "__version__": "wasmedge_runtime.version",
     "get_version": "wasmedge_runtime.version",

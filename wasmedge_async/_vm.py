@@ -6,9 +6,10 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, overload
 
 from wasmedge_async._bindgen import BindgenCalls
+from wasmedge_async._commands import WasmEdgeProcess, WasmEdgeProcessImportObject
 from wasmedge_async._process import Process, start
 from wasmedge_async._program import (
     Environment,
@@ -31,9 +32,9 @@ from wasmedge_pool.messages import (
     Call,
     Cleanup,
     GetCodeStatus,
-    GetExitCode,
     GetFunctionList,
     GetFunctionType,
+    HasHost,
     Instantiate,
     Load,
     Message,
@@ -187,7 +188,9 @@ class VM(BindgenCalls):
         """Instantiate a module from memory under a name, as `register_wasm_file`."""
         await self._ask(Register(0, self._actor.number, name, None), bytes(data))
 
-    async def register_import(self, import_object: ImportObject | WasiImportObject) -> None:
+    async def register_import(
+        self, import_object: ImportObject | WasiImportObject | WasmEdgeProcessImportObject
+    ) -> None:
         """Make functions, tables, memories and globals importable, under their module's name.
 
         Its tables, memories and globals live in this VM from then on, and their methods are
@@ -200,7 +203,7 @@ class VM(BindgenCalls):
             TypeError, OverflowError: a value does not fit its type.
         """
         await self.started()  # so that a restart cannot come in between
-        if isinstance(import_object, WasiImportObject):
+        if isinstance(import_object, (WasiImportObject, WasmEdgeProcessImportObject)):
             await self._actor.ask(await import_object.request(self._actor.number, register=True))
             return
         module = describe(import_object, self._actor.hosts)
@@ -366,17 +369,36 @@ class VM(BindgenCalls):
         await self.started()
         return Store(self._actor)
 
-    async def get_import_object(self, registration: HostRegistration) -> Wasi | None:
+    @overload
+    async def get_import_object(
+        self, registration: Literal[HostRegistration.WASI]
+    ) -> Wasi | None: ...
+
+    @overload
+    async def get_import_object(
+        self, registration: Literal[HostRegistration.WASMEDGE_PROCESS]
+    ) -> WasmEdgeProcess | None: ...
+
+    @overload
+    async def get_import_object(
+        self, registration: HostRegistration
+    ) -> Wasi | WasmEdgeProcess | None: ...
+
+    async def get_import_object(
+        self, registration: HostRegistration
+    ) -> Wasi | WasmEdgeProcess | None:
         """Return the host module that the configuration registered, None when it registered none.
 
-        `HostRegistration.WASI` gives a `Wasi`; the others are not supported yet.
+        `HostRegistration.WASI` gives a `Wasi`, `WASMEDGE_PROCESS` a `WasmEdgeProcess`.
         """
         if not isinstance(registration, HostRegistration):
             raise TypeError(f"expected a HostRegistration, not {registration!r}")
-        if registration is not HostRegistration.WASI:
+        (there,) = await self._ask(HasHost(0, self._actor.number, registration.value))
+        if not there:
             return None
-        values = await self._ask(GetExitCode(0, self._actor.number))
-        return Wasi(self._actor) if values else None
+        if registration is HostRegistration.WASI:
+            return Wasi(self._actor)
+        return WasmEdgeProcess(self._actor)
 
     async def get_statistics(self) -> Statistics:
         """Return what the calls of this VM have cost so far, as far as its configuration asks."""

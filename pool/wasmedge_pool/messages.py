@@ -68,9 +68,11 @@ __all__ = [
     "GetFunctionList",
     "GetFunctionType",
     "GetStatistics",
+    "HasHost",
     "Hello",
     "HostCall",
     "HostReply",
+    "InitCommands",
     "InitWasi",
     "Instantiate",
     "Items",
@@ -458,6 +460,27 @@ class GetExitCode(NamedTuple):
     vm: int
 
 
+class InitCommands(NamedTuple):
+    """Parent: say which commands the VM's programs may run, and in which folder; with `register` 1
+    give `wasmedge_process` to a VM that does not have it."""
+
+    id: int
+    vm: int
+    register: int
+    allowed: tuple[str, ...]
+    allow_all: int
+    folder: bytes
+
+
+class HasHost(NamedTuple):
+    """Parent: answered by a `Result` with 1 if the VM has the host module of a `HostRegistration`,
+    else 0."""
+
+    id: int
+    vm: int
+    host: str
+
+
 class Spawn(NamedTuple):
     """Parent: run a WASI program, from a file or the chunks, with its standard streams as for
     `InitWasi`; answered by a `Result` with its exit code, when it has ended."""
@@ -616,6 +639,8 @@ Message: TypeAlias = (
     | GetStatistics
     | SetStatistics
     | InitWasi
+    | InitCommands
+    | HasHost
     | GetExitCode
     | Spawn
     | DropVM
@@ -759,6 +784,8 @@ PARENT_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
         CallBindgen,
         (_number, _number, _text_or_nil, _text, _number, _counts, _number, _number_or_nil),
     ),
+    31: (InitCommands, (_number, _number, _number, _texts, _number, _bytes)),
+    48: (HasHost, (_number, _number, _text)),
 }
 WORKER_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     32: (Ready, (_number, _number)),

@@ -28,6 +28,8 @@ from wasmedge_pool.messages import (
     GetFunctionList,
     GetFunctionType,
     GetStatistics,
+    HasHost,
+    InitCommands,
     InitWasi,
     Instantiate,
     Items,
@@ -47,6 +49,7 @@ from wasmedge_pool.messages import (
 )
 from wasmedge_pool.protocol import encode
 from wasmedge_pool.values import from_wire, to_wire
+from wasmedge_pool.worker.commands import has_host, init_commands
 from wasmedge_pool.worker.imports import make_import_object
 from wasmedge_runtime.bindgen import BindgenReturn
 from wasmedge_runtime.configure import Configure, HostRegistration
@@ -492,6 +495,8 @@ HANDLERS: dict[type[Message], Callable[[Any, Any], tuple[Any, ...]]] = {
     ReadMemory: WorkerVM._read_memory,
     WriteMemory: WorkerVM._write_memory,
     InitWasi: WorkerVM._init_wasi,
+    InitCommands: init_commands,
+    HasHost: has_host,
     GetExitCode: WorkerVM._exit_code,
     Spawn: WorkerVM._spawn,
 }

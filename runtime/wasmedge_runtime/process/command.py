@@ -101,7 +101,9 @@ def run(
             return _Exchange(child, stdin).run(deadline, stop)
         finally:
             _kill_group(child)
-            tell(b"over\n")  # before the child is waited for: its number means its group until then
+            # Before the child is waited for: until then its number means its group.
+            with contextlib.suppress(BrokenPipeError):
+                tell(b"over\n")
 
 
 @contextlib.contextmanager
