@@ -784,8 +784,8 @@ PARENT_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
         CallBindgen,
         (_number, _number, _text_or_nil, _text, _number, _counts, _number, _number_or_nil),
     ),
-    31: (InitCommands, (_number, _number, _number, _texts, _number, _bytes)),
-    48: (HasHost, (_number, _number, _text)),
+    57: (InitCommands, (_number, _number, _number, _texts, _number, _bytes)),
+    58: (HasHost, (_number, _number, _text)),
 }
 WORKER_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     32: (Ready, (_number, _number)),
