@@ -12,7 +12,14 @@ from wasmedge_pool.values import microseconds
 from wasmedge_runtime.bindgen import BindgenReturn, BindgenValue, check_kind, prepare
 
 if TYPE_CHECKING:
-    from wasmedge_pool.actor import Actor
+    from typing import Protocol
+
+    from wasmedge_pool.handles import Owner
+    from wasmedge_pool.request import Target
+
+    class _Actor(Owner, Target, Protocol):
+        """The VM, for requests."""
+
 
 __all__ = ["BindgenCalls"]
 
@@ -25,7 +32,7 @@ _MOST_BYTES = 1 << 28
 class BindgenCalls:
     """The methods of `VM` that call what wasm-bindgen has prepared."""
 
-    _actor: Actor
+    _actor: _Actor
 
     @overload
     async def execute_bindgen(

@@ -17,7 +17,7 @@ __all__ = ["WasmEdgeProcess", "WasmEdgeProcessImportObject"]
 
 
 class WasmEdgeProcessImportObject:
-    """Lets the programs of a VM or a pool run commands of the host, for `register_import`.
+    """Lets the programs of a VM run commands of the host, for `register_import`.
 
     ::
 

@@ -90,7 +90,7 @@ class VM(BindgenCalls):
     """
 
     def __init__(self, config: Configure | None = None) -> None:
-        self._actor = Actor(config, WorkerProcess)
+        self._actor: Actor = Actor(config, WorkerProcess)
 
     async def __aenter__(self) -> Self:
         try:

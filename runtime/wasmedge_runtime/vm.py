@@ -174,7 +174,8 @@ class VM(Closable):
         self._begin(function)
         self._executor.instantiate(self._store, ast)
         self._instantiated_is_stale()
-        if function == "_start" and self._wasi is not None and self._wasi.exited:
+        wasi = self.get_import_object(HostRegistration.WASI)
+        if function == "_start" and wasi is not None and wasi.exited:
             return []  # in the start function
         return self._executor.invoke(self._store, function, *args)
 
@@ -339,12 +340,10 @@ class VM(Closable):
 
     def _begin(self, function: str) -> None:
         """A program that starts again has no exit code yet; one that returns keeps 0."""
-        if function == "_start" and self._wasi is not None:
-            self._wasi.begin()
-
-    @property
-    def _wasi(self) -> WasiImportObject | None:
-        return self.get_import_object(HostRegistration.WASI)
+        if function == "_start":
+            wasi = self.get_import_object(HostRegistration.WASI)
+            if wasi is not None:
+                wasi.begin()
 
     def interrupt(self) -> None:
         """Stop the call that runs in this VM, from another thread.

@@ -189,9 +189,9 @@ class WorkerVM:
         if len(result) > request.most:
             raise WasmEdgeError(
                 ErrCode.RuntimeError,
-                f"{request.function!r} has returned {len(result)} bytes, and a wasm-bindgen call "
-                f"brings at most {request.most} into this process; let the function give where "
-                "they are, and read them in parts with `get_data` of the memory",
+                f"{request.function!r} has returned {len(result)} bytes, and at most "
+                f"{request.most} leave the worker as the result of a wasm-bindgen call; let the "
+                "function give where they are, and read parts with `get_data` of the memory",
             )
         self._send_data(request.id, result)
         return ()

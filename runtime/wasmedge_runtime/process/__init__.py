@@ -2,9 +2,9 @@
 
 ::
 
-    WasmEdgeProcessImportObject      the module, and what it allows     import_object.py
-      -> a function for each import  what a program has asked for so far  functions.py
-        -> run                       one command, to its end              command.py
+    WasmEdgeProcessImportObject    the module, and what it allows          import_object.py
+      -> Commands                  its functions, and what a program says  functions.py
+        -> run                     one command, to its end                 command.py
 """
 
 from .import_object import WasmEdgeProcessImportObject
