@@ -96,8 +96,8 @@ def run(
             start_new_session=True,  # its own process group; no terminal of ours
         ) as child,
     ):
-        tell(b"%d\n" % child.pid)
         try:
+            tell(b"%d\n" % child.pid)
             return _Exchange(child, stdin).run(deadline, stop)
         finally:
             _kill_group(child)
