@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wasmedge_async._commands import WasmEdgeProcess, WasmEdgeProcessImportObject
     from wasmedge_async._pool import VMPool
     from wasmedge_async._process import Process
     from wasmedge_async._statistics import Statistics
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost, WorkerDied
     from wasmedge_pool.handles import FunctionHandle, Global, Memory, Table
     from wasmedge_pool.imports import Function, ImportObject
+    from wasmedge_runtime.bindgen import BindgenReturn
     from wasmedge_runtime.configure import (
         CompilationMode,
         CompilerOptimizationLevel,
@@ -75,6 +77,7 @@ __all__ = [
     "V128",
     "VM",
     "AwaitedCallerMemory",
+    "BindgenReturn",
     "CallTimeout",
     "CallerMemory",
     "CodeState",
@@ -123,6 +126,8 @@ __all__ = [
     "Wasi",
     "WasiImportObject",
     "WasmEdgeError",
+    "WasmEdgeProcess",
+    "WasmEdgeProcessImportObject",
     "WorkerDied",
     "__version__",
     "get_version",
@@ -141,6 +146,7 @@ _HOMES = {
     "SendStream": "wasmedge_async._streams",
     "WasiImportObject": "wasmedge_async._wasi",
     "AwaitedCallerMemory": "wasmedge_pool.caller_memory",
+    "BindgenReturn": "wasmedge_runtime.bindgen",
     "CallTimeout": "wasmedge_pool.errors",
     "CallerMemory": "wasmedge_pool.caller_memory",
     "CodeState": "wasmedge_runtime.tiers.status",
@@ -188,6 +194,8 @@ _HOMES = {
     "ValidationError": "wasmedge_runtime.errors",
     "Wasi": "wasmedge_async._wasi",
     "WasmEdgeError": "wasmedge_runtime.errors",
+    "WasmEdgeProcess": "wasmedge_async._commands",
+    "WasmEdgeProcessImportObject": "wasmedge_async._commands",
     "WorkerDied": "wasmedge_pool.errors",
     "__version__": "wasmedge_runtime.version",
     "get_version": "wasmedge_runtime.version",

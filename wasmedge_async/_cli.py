@@ -116,6 +116,14 @@ def _parser() -> argparse.ArgumentParser:
         help="print instructions, gas and times on standard error at the end",
     )
     run.add_argument(
+        "--allow-command",
+        metavar="CMD",
+        action="append",
+        default=[],
+        help="let the program run this command of the host (wasmedge_process), outside of every "
+        "sandbox; may be given several times",
+    )
+    run.add_argument(
         "--compilation",
         choices=[mode.name.lower() for mode in CompilationMode],
         default=CompilationMode.TIERED.name.lower(),
@@ -175,6 +183,10 @@ def _run(options: argparse.Namespace) -> int:
     Validator(config).validate(module)
     store, executor = Store(), Executor(config, statistics, _progress_bar(sys.stderr))
     executor.register_import(store, wasi)
+    if any(entry.module == "wasmedge_process" for entry in module.imports):
+        from wasmedge_runtime.process import WasmEdgeProcessImportObject
+
+        executor.register_import(store, WasmEdgeProcessImportObject(options.allow_command))
     try:
         with _time_limit(options.time_limit, store.interrupt) as begin:
             if module.start is not None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-__all__ = ["Environment", "Preopens", "Program", "arguments", "environment", "folders"]
+__all__ = ["Environment", "Preopens", "Program", "arguments", "environment", "folders", "texts"]
 
 Environment: TypeAlias = "Mapping[str, str] | Iterable[str]"
 Preopens: TypeAlias = "Mapping[str, str | os.PathLike[str]] | Iterable[str]"
@@ -15,7 +15,12 @@ Program: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview"
 _READONLY = ":readonly"
 
 
-def _texts(what: str, values: Iterable[str]) -> tuple[str, ...]:
+def texts(what: str, values: Iterable[str]) -> tuple[str, ...]:
+    """A sequence of str; `what` they are, for messages.
+
+    Raises:
+        TypeError: they are not that.
+    """
     if isinstance(values, (str, bytes)):
         raise TypeError(f"{what} must be a sequence, not a single {type(values).__name__}")
     texts = tuple(values)
@@ -31,7 +36,7 @@ def arguments(args: Iterable[str]) -> tuple[str, ...]:
     Raises:
         TypeError: they are not a sequence of str.
     """
-    return _texts("args", args)
+    return texts("args", args)
 
 
 def environment(envs: Environment) -> tuple[str, ...]:
@@ -42,7 +47,7 @@ def environment(envs: Environment) -> tuple[str, ...]:
     """
     if isinstance(envs, Mapping):
         return tuple(f"{name}={value}" for name, value in envs.items())
-    return _texts("environment variables", envs)
+    return texts("environment variables", envs)
 
 
 def folders(preopens: Preopens) -> tuple[str, ...]:
@@ -56,7 +61,7 @@ def folders(preopens: Preopens) -> tuple[str, ...]:
         found = [(guest, os.fspath(host), "") for guest, host in preopens.items()]
     else:
         found = []
-        for text in _texts("preopens", preopens):
+        for text in texts("preopens", preopens):
             guest, colon, host = text.partition(":")
             readonly = _READONLY if host.endswith(_READONLY) else ""
             found.append((guest, host.removesuffix(_READONLY) if colon else guest, readonly))

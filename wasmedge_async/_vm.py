@@ -6,8 +6,10 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, overload
 
+from wasmedge_async._bindgen import BindgenCalls
+from wasmedge_async._commands import WasmEdgeProcess, WasmEdgeProcessImportObject
 from wasmedge_async._process import Process, start
 from wasmedge_async._program import (
     Environment,
@@ -29,9 +31,9 @@ from wasmedge_pool.messages import (
     Call,
     Cleanup,
     GetCodeStatus,
-    GetExitCode,
     GetFunctionList,
     GetFunctionType,
+    HasHost,
     Instantiate,
     Load,
     Message,
@@ -60,7 +62,7 @@ def _absolute(path: Path) -> bytes:
     return os.path.abspath(os.fsencode(path))
 
 
-class VM:
+class VM(BindgenCalls):
     """A WebAssembly virtual machine that lives in a worker process of its own.
 
     ::
@@ -87,7 +89,7 @@ class VM:
     """
 
     def __init__(self, config: Configure | None = None) -> None:
-        self._actor = Actor(config, WorkerProcess)
+        self._actor: Actor = Actor(config, WorkerProcess)
 
     async def __aenter__(self) -> Self:
         try:
@@ -185,7 +187,9 @@ class VM:
         """Instantiate a module from memory under a name, as `register_wasm_file`."""
         await self._ask(Register(0, self._actor.number, name, None), bytes(data))
 
-    async def register_import(self, import_object: ImportObject | WasiImportObject) -> None:
+    async def register_import(
+        self, import_object: ImportObject | WasiImportObject | WasmEdgeProcessImportObject
+    ) -> None:
         """Make functions, tables, memories and globals importable, under their module's name.
 
         Its tables, memories and globals live in this VM from then on, and their methods are
@@ -200,7 +204,7 @@ class VM:
         actor = self._actor
         if not actor.open:
             actor.begin()  # the numbers of its functions belong to one life of the VM
-        if isinstance(import_object, WasiImportObject):
+        if isinstance(import_object, WasiImportObject | WasmEdgeProcessImportObject):
             await actor.ask(await import_object.request(actor.number, register=True))
         else:
             await describe(import_object, actor.hosts).register(actor)
@@ -364,17 +368,36 @@ class VM:
         await self.started()
         return Store(self._actor)
 
-    async def get_import_object(self, registration: HostRegistration) -> Wasi | None:
+    @overload
+    async def get_import_object(
+        self, registration: Literal[HostRegistration.WASI]
+    ) -> Wasi | None: ...
+
+    @overload
+    async def get_import_object(
+        self, registration: Literal[HostRegistration.WASMEDGE_PROCESS]
+    ) -> WasmEdgeProcess | None: ...
+
+    @overload
+    async def get_import_object(
+        self, registration: HostRegistration
+    ) -> Wasi | WasmEdgeProcess | None: ...
+
+    async def get_import_object(
+        self, registration: HostRegistration
+    ) -> Wasi | WasmEdgeProcess | None:
         """Return the host module that the configuration registered, None when it registered none.
 
-        `HostRegistration.WASI` gives a `Wasi`; the others are not supported yet.
+        `HostRegistration.WASI` gives a `Wasi`, `WASMEDGE_PROCESS` a `WasmEdgeProcess`.
         """
         if not isinstance(registration, HostRegistration):
             raise TypeError(f"expected a HostRegistration, not {registration!r}")
-        if registration is not HostRegistration.WASI:
+        (there,) = await self._ask(HasHost(0, self._actor.number, registration.value))
+        if not there:
             return None
-        values = await self._ask(GetExitCode(0, self._actor.number))
-        return Wasi(self._actor) if values else None
+        if registration is HostRegistration.WASI:
+            return Wasi(self._actor)
+        return WasmEdgeProcess(self._actor)
 
     async def get_statistics(self) -> Statistics:
         """Return what the calls of this VM have cost so far, as far as its configuration asks."""

@@ -54,6 +54,7 @@ __all__ = [
     "WITHDRAW",
     "WORKER_MESSAGES",
     "Call",
+    "CallBindgen",
     "CallHandle",
     "Chunk",
     "Cleanup",
@@ -69,9 +70,11 @@ __all__ = [
     "GetFunctionList",
     "GetFunctionType",
     "GetStatistics",
+    "HasHost",
     "Hello",
     "HostCall",
     "HostReply",
+    "InitCommands",
     "InitWasi",
     "Instantiate",
     "Items",
@@ -380,6 +383,24 @@ class CallHandle(NamedTuple):
     timeout: int | None
 
 
+class CallBindgen(NamedTuple):
+    """Parent: make a wasm-bindgen call, of a registered module unless `module` is nil.
+
+    `kind` is a `BindgenReturn`; `arguments` are from `wasmedge_pool.bindgen`, the bytes among them
+    in the chunks. Answered by a `Result` with the number, if it gives one; bytes come before, in
+    `Data`, `most` of them.
+    """
+
+    id: int
+    vm: int
+    module: str | None
+    function: str
+    kind: int
+    arguments: tuple[tuple[int, int], ...]
+    most: int
+    timeout: int | None
+
+
 class ReadMemory(NamedTuple):
     """Parent: answered by `Data` in pieces, and a `Result` without values."""
 
@@ -444,6 +465,27 @@ class GetExitCode(NamedTuple):
 
     id: int
     vm: int
+
+
+class InitCommands(NamedTuple):
+    """Parent: say which commands the VM's programs may run, and in which folder; with `register` 1
+    give `wasmedge_process` to a VM that does not have it."""
+
+    id: int
+    vm: int
+    register: int
+    allowed: tuple[str, ...]
+    allow_all: int
+    folder: bytes
+
+
+class HasHost(NamedTuple):
+    """Parent: answered by a `Result` with 1 if the VM has the host module of a `HostRegistration`,
+    else 0."""
+
+    id: int
+    vm: int
+    host: str
 
 
 class Spawn(NamedTuple):
@@ -597,12 +639,15 @@ Message: TypeAlias = (
     | List
     | Operate
     | CallHandle
+    | CallBindgen
     | ReadMemory
     | WriteMemory
     | Release
     | GetStatistics
     | SetStatistics
     | InitWasi
+    | InitCommands
+    | HasHost
     | GetExitCode
     | Spawn
     | DropVM
@@ -742,6 +787,12 @@ PARENT_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     30: (Follow, (_bytes_or_nil,)),
     31: (Compile, (_number, _tuple, _bytes_or_nil, _number)),
     48: (Want, (_bytes, _numbers)),
+    56: (
+        CallBindgen,
+        (_number, _number, _text_or_nil, _text, _number, _counts, _number, _number_or_nil),
+    ),
+    57: (InitCommands, (_number, _number, _number, _texts, _number, _bytes)),
+    58: (HasHost, (_number, _number, _text)),
 }
 WORKER_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     32: (Ready, (_number, _number)),

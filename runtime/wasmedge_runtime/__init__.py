@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wasmedge_runtime.bindgen import BindgenReturn
     from wasmedge_runtime.configure import (
         CompilationMode,
         CompilerOptimizationLevel,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from wasmedge_runtime.log import set_log_debug_level, set_log_error_level
     from wasmedge_runtime.memory import Memory
     from wasmedge_runtime.module import AST
+    from wasmedge_runtime.process import WasmEdgeProcessImportObject
     from wasmedge_runtime.state import VMState
     from wasmedge_runtime.statistics import Statistics
     from wasmedge_runtime.store import Store
@@ -81,6 +83,7 @@ __all__ = [
     "I64",
     "V128",
     "VM",
+    "BindgenReturn",
     "CodeState",
     "CodeStatus",
     "CompilationMode",
@@ -124,6 +127,7 @@ __all__ = [
     "Validator",
     "WasiImportObject",
     "WasmEdgeError",
+    "WasmEdgeProcessImportObject",
     "__version__",
     "get_version",
     "get_version_major",
@@ -136,6 +140,7 @@ __all__ = [
 # Where each public name lives.
 _HOMES = {
     "AST": "module",
+    "BindgenReturn": "bindgen",
     "CodeState": "tiers.status",
     "CodeStatus": "tiers.status",
     "CompilationMode": "configure",
@@ -184,6 +189,7 @@ _HOMES = {
     "Validator": "validator",
     "WasiImportObject": "wasi",
     "WasmEdgeError": "errors",
+    "WasmEdgeProcessImportObject": "process",
     "__version__": "version",
     "get_version": "version",
     "get_version_major": "version",

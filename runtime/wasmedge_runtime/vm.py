@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import TYPE_CHECKING, Any, Literal, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
+from wasmedge_runtime import bindgen
+from wasmedge_runtime.bindgen import BindgenReturn, BindgenValue
 from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Configure, HostRegistration
 from wasmedge_runtime.errors import ErrCode, WasmEdgeError
@@ -21,9 +24,12 @@ from wasmedge_runtime.types import FunctionType
 from wasmedge_runtime.validator import Validator
 
 if TYPE_CHECKING:
+    from wasmedge_runtime.process import WasmEdgeProcessImportObject
     from wasmedge_runtime.wasi import WasiImportObject
 
 __all__ = ["VM", "VMState"]
+
+_Int: TypeAlias = Literal[BindgenReturn.I32, BindgenReturn.I64]
 
 _LOAD = "load_wasm_file, load_wasm_buffer or load_wasm_ast"
 
@@ -168,7 +174,8 @@ class VM(Closable):
         self._begin(function)
         self._executor.instantiate(self._store, ast)
         self._instantiated_is_stale()
-        if function == "_start" and any(host.exited for host in self._hosts.values()):
+        wasi = self.get_import_object(HostRegistration.WASI)
+        if function == "_start" and wasi is not None and wasi.exited:
             return []  # in the start function
         return self._executor.invoke(self._store, function, *args)
 
@@ -253,11 +260,90 @@ class VM(Closable):
         self._check_open()
         return self._executor.invoke_registered(self._store, module, function, *args)
 
+    @overload
+    def execute_bindgen(
+        self, function: str, kind: Literal[BindgenReturn.VOID], *args: Any
+    ) -> None: ...
+
+    @overload
+    def execute_bindgen(self, function: str, kind: _Int, *args: Any) -> int: ...
+
+    @overload
+    def execute_bindgen(
+        self, function: str, kind: Literal[BindgenReturn.ARRAY], *args: Any
+    ) -> bytes: ...
+
+    @overload
+    def execute_bindgen(self, function: str, kind: BindgenReturn, *args: Any) -> BindgenValue: ...
+
+    def execute_bindgen(self, function: str, kind: BindgenReturn, *args: Any) -> BindgenValue:
+        """Call a function that wasm-bindgen has prepared; None, a signed int or bytes, by `kind`.
+
+        ::
+
+            digest = vm.execute_bindgen("sha3_digest", BindgenReturn.ARRAY, b"a message")
+
+        Args:
+            function: the export's name.
+            kind: what it gives; wasm-bindgen functions have one result at most.
+            args: int for up to 32 bits, `I64` for 64 bits, and str (as UTF-8) or bytes, which are
+                copied into the module's memory.
+
+        Raises:
+            TypeError: `kind` is no `BindgenReturn`, or an argument is none of these.
+            OverflowError: a number does not fit.
+            WasmEdgeError: WrongVMWorkflow before `instantiate`; FuncNotFound, also for a module
+                without allocator; FuncSigMismatch when kind and arguments do not fit the function;
+                WrongInstanceIndex for a module without memory; MemoryOutOfBounds when pointers
+                that it gives are wrong.
+            Trap, HostFunctionError: the call failed.
+        """
+        self._needs(VMState.INSTANTIATED, "execute")
+        store = self._store
+        return bindgen.run(function, kind, args, store.find_function, store.find_memory)
+
+    @overload
+    def execute_bindgen_registered(
+        self, module: str, function: str, kind: Literal[BindgenReturn.VOID], *args: Any
+    ) -> None: ...
+
+    @overload
+    def execute_bindgen_registered(
+        self, module: str, function: str, kind: _Int, *args: Any
+    ) -> int: ...
+
+    @overload
+    def execute_bindgen_registered(
+        self, module: str, function: str, kind: Literal[BindgenReturn.ARRAY], *args: Any
+    ) -> bytes: ...
+
+    @overload
+    def execute_bindgen_registered(
+        self, module: str, function: str, kind: BindgenReturn, *args: Any
+    ) -> BindgenValue: ...
+
+    def execute_bindgen_registered(
+        self, module: str, function: str, kind: BindgenReturn, *args: Any
+    ) -> BindgenValue:
+        """Call a function of a registered module that wasm-bindgen has prepared; in every state.
+
+        Raises as `execute_bindgen`, except WrongVMWorkflow.
+        """
+        self._check_open()
+        return bindgen.run(
+            function,
+            kind,
+            args,
+            partial(self._store.find_function_registered, module),
+            partial(self._store.find_memory_registered, module),
+        )
+
     def _begin(self, function: str) -> None:
         """A program that starts again has no exit code yet; one that returns keeps 0."""
         if function == "_start":
-            for host in self._hosts.values():
-                host.begin()
+            wasi = self.get_import_object(HostRegistration.WASI)
+            if wasi is not None:
+                wasi.begin()
 
     def interrupt(self) -> None:
         """Stop the call that runs in this VM, from another thread.
@@ -314,20 +400,34 @@ class VM(Closable):
     ) -> WasiImportObject | None: ...
 
     @overload
+    def get_import_object(
+        self, registration: Literal[HostRegistration.WASMEDGE_PROCESS]
+    ) -> WasmEdgeProcessImportObject | None: ...
+
+    @overload
     def get_import_object(self, registration: HostRegistration) -> ImportObject | None: ...
 
-    def get_import_object(self, registration: HostRegistration) -> ImportObject | None:
+    def get_import_object(self, registration: HostRegistration) -> Any:
         """Return the host module that the configuration registered, None when it registered none.
 
         `HostRegistration.WASI` gives a `WasiImportObject`, which sees nothing but the standard
-        streams until its `init_wasi` is called. The others are not supported yet.
+        streams until its `init_wasi` is called; `WASMEDGE_PROCESS` a `WasmEdgeProcessImportObject`,
+        which allows nothing until its `init_wasmedge_process` is called.
         """
         self._check_open()
         if not isinstance(registration, HostRegistration):
             raise TypeError(f"expected a HostRegistration, not {registration!r}")
         return self._hosts.get(registration)
 
-    def add_host_module(self, registration: HostRegistration) -> WasiImportObject:
+    @overload
+    def add_host_module(self, registration: Literal[HostRegistration.WASI]) -> WasiImportObject: ...
+
+    @overload
+    def add_host_module(
+        self, registration: Literal[HostRegistration.WASMEDGE_PROCESS]
+    ) -> WasmEdgeProcessImportObject: ...
+
+    def add_host_module(self, registration: HostRegistration) -> Any:
         """Register a host module that the configuration did not ask for, and return it.
 
         Raises:
@@ -394,20 +494,20 @@ class VM(Closable):
             self._state = VMState.VALIDATED
 
 
-def _host_modules(config: Configure) -> dict[HostRegistration, WasiImportObject]:
+def _host_modules(config: Configure) -> dict[HostRegistration, ImportObject]:
     """The host modules that a configuration asks for."""
-    if HostRegistration.WASI in config:
-        return {HostRegistration.WASI: _host_module(HostRegistration.WASI)}
-    return {}
+    return {registration: _host_module(registration) for registration in config.host_registrations}
 
 
-def _host_module(registration: HostRegistration) -> WasiImportObject:
-    if registration is not HostRegistration.WASI:
-        raise WasmEdgeError(
-            ErrCode.RuntimeError, f"the host module {registration.value!r} is not supported yet"
-        )
-    from wasmedge_runtime.wasi import WasiImportObject
+def _host_module(registration: HostRegistration) -> ImportObject:
+    host: ImportObject
+    if registration is HostRegistration.WASI:
+        from wasmedge_runtime.wasi import WasiImportObject
 
-    host = WasiImportObject()
+        host = WasiImportObject()
+    else:
+        from wasmedge_runtime.process import WasmEdgeProcessImportObject
+
+        host = WasmEdgeProcessImportObject()
     host.lend()
     return host

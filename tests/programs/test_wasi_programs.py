@@ -98,50 +98,6 @@ def test_a_javascript_engine_runs_a_script(
     assert (code, machine.lines()) == (0, ["42", "1-2-3"])
 
 
-class Bindgen:
-    """The plain exports of a wasm-bindgen module: texts go through its allocator."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-
-    def text(self, value: str) -> tuple[int, int]:
-        data = value.encode()
-        place = self.machine.call("__wbindgen_malloc", len(data))
-        self.machine.memory.set_data(data, place)
-        return place, len(data)
-
-    def returned(self, name: str, *args: int) -> bytes:
-        """What a function gives whose result is written to address 8: where and how long."""
-        self.machine.vm.execute(name, 8, *args)
-        place = int.from_bytes(self.machine.memory.get_data(8, 4), "little")
-        size = int.from_bytes(self.machine.memory.get_data(12, 4), "little")
-        data = self.machine.memory.get_data(place, size)
-        self.machine.vm.execute("__wbindgen_free", place, size)
-        return data
-
-
-def test_a_library_uses_files_environment_and_random_numbers(
-    program: Program, machine: Machine, tmp_path: Path
-) -> None:
-    machine.load(
-        program("rust_bindgen_wasi_lib_bg"), envs={"A": "1", "B": "2"}, preopens={"/": tmp_path}
-    )
-    machine.vm.execute("_initialize")
-    bindgen = Bindgen(machine)
-    assert bindgen.returned("echo", *bindgen.text("hello!!!!")) == b"hello!!!!"
-    machine.vm.execute("print_env")
-    printed = "\n".join(machine.lines())
-    assert "Printed from wasi: hello!!!!" in printed
-    assert "A: 1" in printed
-    assert len({machine.call("get_random_i32") for _ in range(5)}) > 1
-    assert len(bindgen.returned("get_random_bytes")) > 0
-    machine.vm.execute("create_file", *bindgen.text("/new.txt"), *bindgen.text("content"))
-    assert (tmp_path / "new.txt").read_text() == "content"
-    assert bindgen.returned("read_file", *bindgen.text("/new.txt")) == b"content"
-    machine.vm.execute("del_file", *bindgen.text("/new.txt"))
-    assert not (tmp_path / "new.txt").exists()
-
-
 def test_state_is_kept_between_calls(program: Program, machine: Machine) -> None:
     machine.load(program("accumulate_bg"))
     for _ in range(3):

@@ -27,6 +27,7 @@ from wasmedge_pool.messages import (
     NESTED,
     VERSION,
     Call,
+    CallBindgen,
     CallHandle,
     Chunk,
     CreateVM,
@@ -70,7 +71,7 @@ __all__ = ["Worker", "main"]
 # allows 64 levels.
 _RECURSION_LIMIT = 4000
 
-_TIMED = frozenset({Call, CallHandle, Run})
+_TIMED = frozenset({Call, CallBindgen, CallHandle, Run})
 _SHORT = frozenset({Find, List, Operate, ReadMemory, WriteMemory})
 _WITH_DESCRIPTORS = frozenset({InitWasi, Spawn})
 

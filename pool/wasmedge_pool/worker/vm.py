@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from wasmedge_pool import handles
+from wasmedge_pool.bindgen import arguments_from_wire
 from wasmedge_pool.caller_memory import CALLER
 from wasmedge_pool.code_status import status_to_wire
 from wasmedge_pool.messages import (
@@ -16,6 +17,7 @@ from wasmedge_pool.messages import (
     HOST_FUNCTION,
     OBJECT,
     Call,
+    CallBindgen,
     CallHandle,
     Cleanup,
     CreateVM,
@@ -27,6 +29,8 @@ from wasmedge_pool.messages import (
     GetFunctionList,
     GetFunctionType,
     GetStatistics,
+    HasHost,
+    InitCommands,
     InitWasi,
     Instantiate,
     Items,
@@ -46,7 +50,9 @@ from wasmedge_pool.messages import (
 )
 from wasmedge_pool.protocol import encode
 from wasmedge_pool.values import from_wire, to_wire
+from wasmedge_pool.worker.commands import has_host, init_commands
 from wasmedge_pool.worker.imports import make_import_object
+from wasmedge_runtime.bindgen import BindgenReturn
 from wasmedge_runtime.configure import Configure, HostRegistration
 from wasmedge_runtime.errors import ErrCode, InstantiationError, WasmEdgeError
 from wasmedge_runtime.function import Function
@@ -181,6 +187,27 @@ class WorkerVM:
     def _call_handle(self, request: CallHandle) -> tuple[Any, ...]:
         function = self._known(request.handle, Function)
         return self._results("the function", function(*self.from_wire(request.arguments)))
+
+    def _call_bindgen(self, request: CallBindgen) -> tuple[Any, ...]:
+        arguments = arguments_from_wire(request.arguments, self._worker.take_bulk)
+        kind = BindgenReturn(request.kind)
+        if request.module is None:
+            result = self.vm.execute_bindgen(request.function, kind, *arguments)
+        else:
+            result = self.vm.execute_bindgen_registered(
+                request.module, request.function, kind, *arguments
+            )
+        if not isinstance(result, bytes):
+            return () if result is None else (result,)
+        if len(result) > request.most:
+            raise WasmEdgeError(
+                ErrCode.RuntimeError,
+                f"{request.function!r} has returned {len(result)} bytes, and at most "
+                f"{request.most} leave the worker as the result of a wasm-bindgen call; let the "
+                "function give where they are, and read parts with `get_data` of the memory",
+            )
+        self._send_data(request.id, result)
+        return ()
 
     def _run(self, request: Run) -> tuple[Any, ...]:
         arguments = self.from_wire(request.arguments)
@@ -395,11 +422,13 @@ class WorkerVM:
 
     def _read_memory(self, request: ReadMemory) -> tuple[Any, ...]:
         memory: Memory = self._known(request.handle, Memory)
-        data = memory.get_data(request.offset, request.length)
+        self._send_data(request.id, memory.get_data(request.offset, request.length))
+        return ()
+
+    def _send_data(self, number: int, data: bytes) -> None:
         view = memoryview(data)
         for start in range(0, len(view), CHUNK):
-            self._worker.send(encode(Data(request.id, bytes(view[start : start + CHUNK]))))
-        return ()
+            self._worker.send(encode(Data(number, bytes(view[start : start + CHUNK]))))
 
     def _write_memory(self, request: WriteMemory) -> tuple[Any, ...]:
         data = self._worker.take_bulk()
@@ -467,6 +496,7 @@ def _limit(limit: Limit) -> tuple[int, int | None]:
 HANDLERS: dict[type[Message], Callable[[Any, Any], tuple[Any, ...]]] = {
     Call: WorkerVM._call,
     CallHandle: WorkerVM._call_handle,
+    CallBindgen: WorkerVM._call_bindgen,
     Run: WorkerVM._run,
     Load: WorkerVM._load,
     Register: WorkerVM._register,
@@ -487,6 +517,8 @@ HANDLERS: dict[type[Message], Callable[[Any, Any], tuple[Any, ...]]] = {
     ReadMemory: WorkerVM._read_memory,
     WriteMemory: WorkerVM._write_memory,
     InitWasi: WorkerVM._init_wasi,
+    InitCommands: init_commands,
+    HasHost: has_host,
     GetExitCode: WorkerVM._exit_code,
     Spawn: WorkerVM._spawn,
 }
