@@ -58,7 +58,7 @@ class AwaitedCallerMemory:
         check_unsigned("offset", offset)
         check_unsigned("length", length)
         request = Request(ReadMemory(0, _ANY_VM, CALLER, offset, length))
-        request.room = length
+        request.want(length)
         await self._scope.ask(request)
         return b"".join(request.pieces)
 

@@ -272,7 +272,7 @@ class Memory(_Handle):
             return part + bytes(length - len(part))
         owner, _, handle = self._home()
         request = Request(ReadMemory(0, owner.number, handle, offset, length))
-        request.room = length
+        request.want(length)
         await owner.ask(request)
         return b"".join(request.pieces)
 

@@ -132,7 +132,7 @@ class Request:
         """What its answer consists of, if it is to have items."""
         self.pieces: list[bytes] = []
         self.room = 0
-        """Data of its answer, and how many bytes more it is to have."""
+        """Data of its answer, and how many bytes more it may have."""
         self.parse: Callable[[list[Any]], list[Any]] | None = None
         """Checks and changes the values of its answer; whatever it raises, the worker is wrong."""
         self.within = 0
@@ -143,6 +143,16 @@ class Request:
         """That host function, while it runs."""
         self.host_error: Exception | None = None
         """What the host function raised."""
+
+    def want(self, length: int) -> None:
+        """Have it answered with exactly so many bytes of data."""
+        self.room = length
+        self.parse = self._complete
+
+    def _complete(self, values: list[Any]) -> list[Any]:
+        if self.room:
+            raise ValueError(f"{self.room} bytes less than were asked for")
+        return values
 
     def finish(self, values: list[Any]) -> None:
         """End it with an answer."""
