@@ -452,6 +452,8 @@ class Mailbox:
                 values = from_wire(message.values, self.references.get)
             except WasmEdgeError as closed:
                 error = closed
+            if request.exact and request.room:
+                raise ProtocolError(f"{request.room} bytes less than were asked for")
             if request.parse is not None:
                 values = _parsed(request.parse, values)
         self._remove(message.id)

@@ -72,6 +72,7 @@ class Request:
         "called_back",
         "descriptors",
         "ended",
+        "exact",
         "frame",
         "future",
         "host_call",
@@ -133,6 +134,8 @@ class Request:
         self.pieces: list[bytes] = []
         self.room = 0
         """Data of its answer, and how many bytes more it may have."""
+        self.exact = False
+        """Whether it is to have all of them."""
         self.parse: Callable[[list[Any]], list[Any]] | None = None
         """Checks and changes the values of its answer; whatever it raises, the worker is wrong."""
         self.within = 0
@@ -147,12 +150,7 @@ class Request:
     def want(self, length: int) -> None:
         """Have it answered with exactly so many bytes of data."""
         self.room = length
-        self.parse = self._complete
-
-    def _complete(self, values: list[Any]) -> list[Any]:
-        if self.room:
-            raise ValueError(f"{self.room} bytes less than were asked for")
-        return values
+        self.exact = True
 
     def finish(self, values: list[Any]) -> None:
         """End it with an answer."""
@@ -194,7 +192,7 @@ class Placeholder(Request):
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.open = self.begun = False
+        self.open = self.begun = self.exact = False
         self.timeout = self.verdict = self.items = self.ended = self.vm = self.hosts = None
         self.host_call = self.scope = self.host_error = self.parse = None
         self.spent = self.room = self.within = 0
