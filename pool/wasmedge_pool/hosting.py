@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Container, Coroutine, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ from wasmedge_runtime.values import ExternRef, FuncRef
 if TYPE_CHECKING:
     from wasmedge_pool.mailbox import Mailbox
 
-__all__ = ["HostCallScope", "HostFunctions", "answer", "open_scope"]
+__all__ = ["HostCallScope", "HostFunctions", "answer", "calling_mailbox", "open_scope"]
 
 
 class HostFunctions:
@@ -46,6 +46,13 @@ class HostFunctions:
     def __init__(self) -> None:
         self._functions: list[Function] = []
         self._numbers: dict[int, int] = {}
+
+    def copy(self) -> HostFunctions:
+        """One with the same functions and numbers, that may get others."""
+        copy = HostFunctions()
+        copy._functions = list(self._functions)
+        copy._numbers = dict(self._numbers)
+        return copy
 
     def number(self, function: Function) -> int:
         """The number of a host function, which it gets when it is first asked for."""
@@ -141,6 +148,19 @@ def open_scope(mailbox: Mailbox) -> HostCallScope | None:
     while scope is not None and not (scope.open and scope.mailbox is mailbox):
         scope = scope.outer
     return scope
+
+
+def calling_mailbox(mailboxes: Callable[[], Container[Mailbox]]) -> Mailbox | None:
+    """That of these mailboxes whose worker waits for the host function that this task, or what
+    started it, is part of; None outside of host functions. The mailboxes are asked for only
+    inside."""
+    scope = _scope.get()
+    if scope is None:
+        return None
+    among = mailboxes()
+    while scope is not None and not (scope.open and scope.mailbox in among):
+        scope = scope.outer
+    return None if scope is None else scope.mailbox
 
 
 async def answer(request: Request) -> list[Any]:

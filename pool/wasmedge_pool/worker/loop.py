@@ -25,6 +25,8 @@ from wasmedge_pool.errors import CallTimeout, error_to_wire
 from wasmedge_pool.messages import (
     NESTED,
     VERSION,
+    Batch,
+    Broadcast,
     Call,
     CallBindgen,
     CallHandle,
@@ -49,10 +51,12 @@ from wasmedge_pool.messages import (
     Wanted,
     Within,
 )
+from wasmedge_pool.page import RUNNING, SIZE
 from wasmedge_pool.protocol import Decoder, encode
 from wasmedge_pool.settings import config_from_wire
+from wasmedge_pool.worker.fresh import make_vm
 from wasmedge_pool.worker.objects import Objects
-from wasmedge_pool.worker.vm import HANDLERS, WorkerVM, make_vm
+from wasmedge_pool.worker.vm import HANDLERS, WorkerVM
 from wasmedge_pool.worker.watchdog import Watchdog
 from wasmedge_runtime import cache
 from wasmedge_runtime.errors import ErrCode, Trap, WasmEdgeError
@@ -61,7 +65,7 @@ from wasmedge_runtime.waiting import wait
 
 __all__ = ["Worker", "main"]
 
-_TIMED = frozenset({Call, CallBindgen, CallHandle, Run})
+_TIMED = frozenset({Call, CallBindgen, CallHandle, Run, Broadcast, Batch})
 _WITH_DESCRIPTORS = frozenset({InitWasi, Spawn})
 
 
@@ -120,9 +124,9 @@ class Worker:
         self._decoder = Decoder(from_worker=False)
         self.watchdog = Watchdog(control)
         # One write of a machine word, which the parent never sees half done.
-        self._page = memoryview(
-            bytearray(8) if page is None else mmap.mmap(page, mmap.PAGESIZE)
-        ).cast("Q")
+        self.page = memoryview(bytearray(SIZE) if page is None else mmap.mmap(page, SIZE))
+        """What the parent may look at, see `wasmedge_pool.page`."""
+        self._words = self.page.cast("Q")
         if page is not None:
             os.close(page)
         self._make_vm = make_vm
@@ -208,7 +212,7 @@ class Worker:
         error: Exception | None = None
         outer, self._number = self._number, number
         if number < NESTED:
-            self._page[0] = number
+            self._words[RUNNING] = number
         started = time.perf_counter_ns()
         try:
             if vm is None:
@@ -220,7 +224,7 @@ class Worker:
         spent = time.perf_counter_ns() - started
         timed_out = self.watchdog.end(number)
         self._number = outer
-        state = 0 if vm is None else vm.state
+        state = 0 if vm is None or kind is DropVM else vm.state
         if kind is DropVM:
             del self.vms[request.vm]
         reply: bytes
