@@ -61,7 +61,7 @@ def test_an_acquired_worker_takes_no_other_calls(run: Run[None]) -> None:
             async with pool.acquire() as vm:
                 mine = next(w for w in pool.stats().workers if w.tenants)
                 await asyncio.gather(*[pool.execute("add", n, 1) for n in range(100)])
-                spinning = asyncio.ensure_future(pool.execute("busy", 200_000_000))
+                spinning = asyncio.ensure_future(pool.execute("spin"))
                 waiting = asyncio.ensure_future(pool.execute("add", 1, 2))
                 assert await vm.execute("count") == [1]
                 await asyncio.sleep(0.03)
@@ -69,7 +69,8 @@ def test_an_acquired_worker_takes_no_other_calls(run: Run[None]) -> None:
                 assert [w.calls for w in pool.stats().workers if w.pid == mine.pid] == [mine.calls]
             assert await waiting == [3]
             assert not spinning.done()
-            await spinning
+            spinning.cancel()
+            await asyncio.wait([spinning])
 
     run(main())
 
