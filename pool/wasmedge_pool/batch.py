@@ -239,11 +239,10 @@ class Many:
         return end, chunk
 
     def _size(self) -> int:
-        if not self._seconds:
-            return _FIRST_CHUNK
         # Near the end smaller ones, so that no worker has much to do when the others are done.
         share = self._unsent // (2 * self._pool.limits.maximum) + 1
-        return max(1, min(int(_CHUNK_SECONDS / self._seconds), share))
+        size = int(_CHUNK_SECONDS / self._seconds) if self._seconds else _FIRST_CHUNK
+        return max(1, min(size, share))
 
     def _chunk(self, start: int, end: int) -> _Chunk | None:
         flat = tuple(chain.from_iterable(self._rows[start:end]))

@@ -171,7 +171,8 @@ async def answer(request: Request) -> list[Any]:
     """
     try:
         while True:
-            values = await request.future
+            if request.host_call is None:  # else it came before this task began to wait
+                values = await request.future
             call = request.host_call
             if call is None:
                 return values
