@@ -274,6 +274,7 @@ class WorkerPool:
             WorkerDied: the worker ended during the call, or none could be started.
         """
         if bounded and self._max_queue is not None:
+            self.begin()
             self._check_room()
         self.enqueue(call)
         return self._follow(call)
