@@ -30,11 +30,12 @@ from typing import Any, NamedTuple
 
 from tests.wat import wat
 from wasmedge_pool.actor import VM_NAME
+from wasmedge_pool.calls import PoolCall
 from wasmedge_pool.errors import WorkerDied
 from wasmedge_pool.messages import Call
 from wasmedge_pool.pool import WorkerPool
 from wasmedge_pool.process import WorkerProcess
-from wasmedge_pool.request import Request
+from wasmedge_pool.sizing import Limits
 
 _JOURNAL = "WASMEDGE_LOAD_JOURNAL"
 
@@ -59,7 +60,7 @@ def worker(data: int, control: socket.socket, page: int | None) -> None:
     """The program of a worker: the real one, with a journal of the calls that begin."""
     # Here, because the parent never loads the engine.
     from wasmedge_pool.worker import Worker
-    from wasmedge_pool.worker.vm import make_vm
+    from wasmedge_pool.worker.fresh import make_vm
 
     journal = os.open(os.environ[_JOURNAL], os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
@@ -134,7 +135,8 @@ async def load(calls: int, tasks: int, workers: int, every: float) -> Report:
 
 async def _load(calls: int, tasks: int, workers: int, every: float) -> tuple[Report, bytearray]:
     module = wat(_MODULE)
-    pool = WorkerPool(lambda: module, workers, None, partial(WorkerProcess, "tests.load:worker"))
+    limits = Limits(workers, workers)
+    pool = WorkerPool(lambda: module, limits, None, partial(WorkerProcess, "tests.load:worker"))
     running: dict[int, int] = {}  # by process: the number of the call that it ran when killed
     outcomes = bytearray(calls)  # not in sets, which would take the memory that is measured
     died: dict[int, tuple[int, int]] = {}  # by call: process and the call's number there
@@ -149,12 +151,11 @@ async def _load(calls: int, tasks: int, workers: int, every: float) -> tuple[Rep
         turn = 0
         while True:
             await asyncio.sleep(every)
-            ready = [w for w in pool._workers if w.ready and w.mailbox is not None]
+            ready = pool._crew.ready
             if not ready:
                 continue
             turn += 1
             mailbox = ready[turn % len(ready)].mailbox
-            assert mailbox is not None
             os.kill(mailbox.pid, signal.SIGSTOP)
             while not _stopped(mailbox.pid):
                 await asyncio.sleep(0)
@@ -164,7 +165,7 @@ async def _load(calls: int, tasks: int, workers: int, every: float) -> tuple[Rep
     async def work() -> None:
         nonlocal total
         for n in numbers:
-            request = Request(Call(0, VM_NAME, None, "work", (n,), None))
+            request = PoolCall(Call(0, VM_NAME, None, "work", (n,), None), "work")
             try:
                 [result] = await pool.call(request)
             except WorkerDied as error:
@@ -186,7 +187,7 @@ async def _load(calls: int, tasks: int, workers: int, every: float) -> tuple[Rep
     killing.cancel()
     await asyncio.wait([killing])
     # A worker that was killed last may not have ended yet, let alone its successor begun.
-    while running.keys() & {mailbox.pid for mailbox in pool._living}:
+    while running.keys() & {mailbox.pid for mailbox in pool._crew._living}:
         await asyncio.sleep(0.01)
     await all_ready()
     after = len(os.listdir("/proc/self/fd")), _resident()

@@ -25,9 +25,17 @@ if TYPE_CHECKING:
     from wasmedge_async._vm import VM
     from wasmedge_async._wasi import Wasi, WasiImportObject
     from wasmedge_pool.caller_memory import AwaitedCallerMemory, CallerMemory
-    from wasmedge_pool.errors import CallTimeout, PoolClosed, VMLost, WorkerDied
+    from wasmedge_pool.errors import (
+        CallTimeout,
+        PoolClosed,
+        PoolFull,
+        VMLost,
+        WorkerDied,
+        WouldDeadlock,
+    )
     from wasmedge_pool.handles import FunctionHandle, Global, Memory, Table
     from wasmedge_pool.imports import Function, ImportObject
+    from wasmedge_pool.stats import CallRecord, Histogram, PoolStats, WorkerStats
     from wasmedge_runtime.bindgen import BindgenReturn
     from wasmedge_runtime.configure import (
         CompilationMode,
@@ -78,6 +86,7 @@ __all__ = [
     "VM",
     "AwaitedCallerMemory",
     "BindgenReturn",
+    "CallRecord",
     "CallTimeout",
     "CallerMemory",
     "CodeState",
@@ -96,6 +105,7 @@ __all__ = [
     "FunctionType",
     "Global",
     "GlobalType",
+    "Histogram",
     "HostFunctionError",
     "HostRegistration",
     "ImportObject",
@@ -106,6 +116,8 @@ __all__ = [
     "Memory",
     "MemoryType",
     "PoolClosed",
+    "PoolFull",
+    "PoolStats",
     "Process",
     "Proposal",
     "ReceiveStream",
@@ -129,6 +141,8 @@ __all__ = [
     "WasmEdgeProcess",
     "WasmEdgeProcessImportObject",
     "WorkerDied",
+    "WorkerStats",
+    "WouldDeadlock",
     "__version__",
     "get_version",
     "get_version_major",
@@ -147,6 +161,7 @@ _HOMES = {
     "WasiImportObject": "wasmedge_async._wasi",
     "AwaitedCallerMemory": "wasmedge_pool.caller_memory",
     "BindgenReturn": "wasmedge_runtime.bindgen",
+    "CallRecord": "wasmedge_pool.stats",
     "CallTimeout": "wasmedge_pool.errors",
     "CallerMemory": "wasmedge_pool.caller_memory",
     "CodeState": "wasmedge_runtime.tiers.status",
@@ -165,6 +180,7 @@ _HOMES = {
     "FunctionType": "wasmedge_runtime.types",
     "Global": "wasmedge_pool.handles",
     "GlobalType": "wasmedge_runtime.types",
+    "Histogram": "wasmedge_pool.stats",
     "HostFunctionError": "wasmedge_runtime.errors",
     "HostRegistration": "wasmedge_runtime.configure",
     "I32": "wasmedge_runtime.values",
@@ -176,6 +192,8 @@ _HOMES = {
     "Memory": "wasmedge_pool.handles",
     "MemoryType": "wasmedge_runtime.types",
     "PoolClosed": "wasmedge_pool.errors",
+    "PoolFull": "wasmedge_pool.errors",
+    "PoolStats": "wasmedge_pool.stats",
     "Proposal": "wasmedge_runtime.configure",
     "RefType": "wasmedge_runtime.types",
     "Statistics": "wasmedge_async._statistics",
@@ -197,6 +215,8 @@ _HOMES = {
     "WasmEdgeProcess": "wasmedge_async._commands",
     "WasmEdgeProcessImportObject": "wasmedge_async._commands",
     "WorkerDied": "wasmedge_pool.errors",
+    "WorkerStats": "wasmedge_pool.stats",
+    "WouldDeadlock": "wasmedge_pool.errors",
     "__version__": "wasmedge_runtime.version",
     "get_version": "wasmedge_runtime.version",
     "get_version_major": "wasmedge_runtime.version",

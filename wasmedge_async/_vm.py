@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
 
 from wasmedge_async._bindgen import BindgenCalls
 from wasmedge_async._commands import WasmEdgeProcess, WasmEdgeProcessImportObject
@@ -52,6 +52,10 @@ from wasmedge_runtime.tiers.status import CodeStatus
 from wasmedge_runtime.types import FunctionType
 from wasmedge_runtime.values import ExternRef
 
+if TYPE_CHECKING:
+    from wasmedge_async._pool import VMPool
+    from wasmedge_pool.tenant import Tenant
+
 __all__ = ["VM", "Path"]
 
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -86,10 +90,16 @@ class VM(BindgenCalls):
 
     Args:
         config: options; copied.
+        pool: where it lives, beside others in a worker of this pool. Without one it has a process
+            of its own.
     """
 
-    def __init__(self, config: Configure | None = None) -> None:
-        self._actor: Actor = Actor(config, WorkerProcess)
+    def __init__(self, config: Configure | None = None, pool: VMPool | None = None) -> None:
+        self._actor: Actor | Tenant
+        if pool is None:
+            self._actor = Actor(config, WorkerProcess)
+        else:
+            self._actor = pool._pool.tenant(config)
 
     async def __aenter__(self) -> Self:
         try:

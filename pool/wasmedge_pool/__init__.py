@@ -6,7 +6,12 @@
       -> Request: one call, its host functions, its answer    request.py, hosting.py
       -> Mailbox: order, numbers, cancellation, deadlines     mailbox.py
       -> Actor: one VM in a worker of its own                 actor.py
-         WorkerPool: which worker, replacement                pool.py
+         WorkerPool: several workers, one module              pool.py
+           Schedule: which worker gets which call             scheduling.py, calls.py
+           Crew: how many workers, replacement                sizing.py
+           Many: many calls in few messages                   batch.py
+           Lodging, Tenant: VMs with state in its workers     lodging.py, tenant.py
+           Broadcasts: what all workers have run              broadcast.py
       -> Backend: start, send, receive, stop                  backend.py
       -> WorkerProcess: one child, two sockets, one page      process.py
            data socket: messages          messages.py, protocol.py, values.py, settings.py

@@ -18,7 +18,7 @@ from wasmedge_pool.request import Patient, Request, answered
 from wasmedge_pool.settings import config_to_wire
 from wasmedge_runtime.configure import Configure
 
-__all__ = ["VM_NAME", "Actor"]
+__all__ = ["VM_NAME", "Actor", "cause"]
 
 # The name of the VM in a worker that has only one.
 VM_NAME = 1
@@ -224,7 +224,7 @@ class Actor:
 
     def _on_lost(self, home: Home, ended: Patient, death: Death, waiting: list[Request]) -> None:
         self._lost = (
-            f"the VM's worker process {death.pid} has ended ({_cause(death)}), and the VM's state "
+            f"the VM's worker process {death.pid} has ended ({cause(death)}), and the VM's state "
             "with it: `await vm.restart()` begins anew"
         )
         self.state = 0
@@ -240,9 +240,10 @@ def _end(home: Home, ended: Patient) -> None:
     home.leave()
 
 
-def _cause(death: Death) -> str:
-    cause = f"exit code {death.exit_code}" if death.signal is None else f"signal {death.signal}"
-    return cause if death.reason is None else f"{cause}: {death.reason}"
+def cause(death: Death) -> str:
+    """How a worker ended, in words."""
+    ended = f"exit code {death.exit_code}" if death.signal is None else f"signal {death.signal}"
+    return ended if death.reason is None else f"{ended}: {death.reason}"
 
 
 def _seen(future: asyncio.Future[Any]) -> None:

@@ -17,7 +17,8 @@ class Death(NamedTuple):
     """How a worker ended.
 
     `exit_code` or `signal` is None; `running` is the number of the last request it began, or None
-    where that cannot be known; `reason` is what the parent or the worker itself had to say.
+    where that cannot be known; `reason` is what the parent or the worker itself had to say; `page`
+    is a copy of what it noted, see `wasmedge_pool.page`, or None.
     """
 
     pid: int
@@ -25,6 +26,7 @@ class Death(NamedTuple):
     signal: int | None
     running: int | None
     reason: str | None
+    page: bytes | None = None
 
 
 class Receiver(Protocol):

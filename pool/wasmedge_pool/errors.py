@@ -7,6 +7,8 @@
     +-- VMLost         the VM's worker ended earlier, and the VM's state with it
     +-- CallTimeout    the call ran longer than its `timeout` (a TimeoutError too)
     +-- PoolClosed     the VM or the pool was closed
+    +-- PoolFull       as many calls wait as the pool's `max_queue` allows
+    +-- WouldDeadlock  a host function called its own pool, and no worker could ever run that
 """
 
 from __future__ import annotations
@@ -31,8 +33,10 @@ __all__ = [
     "PARENT_ONLY",
     "CallTimeout",
     "PoolClosed",
+    "PoolFull",
     "VMLost",
     "WorkerDied",
+    "WouldDeadlock",
     "error_from_wire",
     "error_to_wire",
 ]
@@ -82,7 +86,8 @@ class VMLost(WasmEdgeError):
 
 
 class CallTimeout(WasmEdgeError, TimeoutError):
-    """The call ran longer than its `timeout` and was stopped. The VM is usable, memory as left."""
+    """The call ran longer than its `timeout` and was stopped, or waited longer than its
+    `queue_timeout` and did not begin. The VM is usable, memory as left."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(ErrCode.Interrupted, message or "execution interrupted: timeout")
@@ -97,8 +102,24 @@ class PoolClosed(WasmEdgeError):
         self.args = (message,)
 
 
+class PoolFull(WasmEdgeError):
+    """As many calls wait for a worker as `max_queue` allows. The call has not begun."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrCode.RuntimeError, message)
+        self.args = (message,)
+
+
+class WouldDeadlock(WasmEdgeError):
+    """Every worker of the pool waits for a call that none of them could run. It has not begun."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrCode.RuntimeError, message)
+        self.args = (message,)
+
+
 # Raised in the parent by what it sees itself; a worker has no business to send these.
-PARENT_ONLY = frozenset({WorkerDied, VMLost, PoolClosed})
+PARENT_ONLY = frozenset({WorkerDied, VMLost, PoolClosed, PoolFull, WouldDeadlock})
 
 # --- The table. A row: the class and how it is made from (code, text, offset, frames). ----------
 

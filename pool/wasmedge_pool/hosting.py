@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,15 @@ from wasmedge_runtime.values import ExternRef, FuncRef
 if TYPE_CHECKING:
     from wasmedge_pool.mailbox import Mailbox
 
-__all__ = ["HostCallScope", "HostFunctions", "answer", "host_error", "inside", "open_scope"]
+__all__ = [
+    "HostCallScope",
+    "HostFunctions",
+    "answer",
+    "calling_mailbox",
+    "host_error",
+    "inside",
+    "open_scope",
+]
 
 # How deep host functions and guests may call each other: well before Python's own limit, in this
 # process or in the worker, and before the guest's stack is at its end.
@@ -51,6 +59,13 @@ class HostFunctions:
     def __init__(self) -> None:
         self._functions: list[Function] = []
         self._numbers: dict[int, int] = {}
+
+    def copy(self) -> HostFunctions:
+        """One with the same functions and numbers, that may get others."""
+        copy = HostFunctions()
+        copy._functions = list(self._functions)
+        copy._numbers = dict(self._numbers)
+        return copy
 
     def number(self, function: Function) -> int:
         """The number of a host function, which it gets when it is first asked for."""
@@ -193,6 +208,19 @@ def inside(mailbox: Mailbox) -> int:
     return count
 
 
+def calling_mailbox(mailboxes: Callable[[], Container[Mailbox]]) -> Mailbox | None:
+    """That of these mailboxes whose worker waits for the host function that this task, or what
+    started it, is part of; None outside of host functions. The mailboxes are asked for only
+    inside."""
+    scope = _scope.get()
+    if scope is None:
+        return None
+    among = mailboxes()
+    while scope is not None and not (scope.open and scope.mailbox in among):
+        scope = scope.outer
+    return None if scope is None else scope.mailbox
+
+
 async def answer(request: Request) -> list[Any]:
     """Wait for a submitted request's answer, and run the host functions that its guest calls.
 
@@ -201,7 +229,8 @@ async def answer(request: Request) -> list[Any]:
     """
     try:
         while True:
-            values = await request.future
+            if request.host_call is None:  # else it came before this task began to wait
+                values = await request.future
             call = request.host_call
             if call is None:
                 return values

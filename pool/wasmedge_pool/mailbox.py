@@ -18,12 +18,14 @@ from typing import Any
 import anyio
 
 from wasmedge_pool.backend import Backend, Death
-from wasmedge_pool.errors import CallTimeout, PoolClosed, WorkerDied, error_from_wire
+from wasmedge_pool.errors import CallTimeout, PoolClosed, error_from_wire
 from wasmedge_pool.home import forks
 from wasmedge_pool.hosting import HostCallScope, host_error
 from wasmedge_pool.messages import (
     MAX_ARRAY,
     NESTED,
+    BatchError,
+    BatchResults,
     Data,
     Failure,
     HostCall,
@@ -61,7 +63,7 @@ _FULL_SECONDS = 0.01
 # The most requests that are sent and not answered. More would only lie in the socket's buffer.
 WINDOW = 1024
 
-_ANSWERS = (Result, Failure, Items, Data, HostCall, Skipped)
+_ANSWERS = (Result, Failure, Items, Data, BatchResults, BatchError, HostCall, Skipped)
 _LAST_STATE = max(VMState)
 
 # What one answer may consist of, so that an endless one does not fill the parent's memory.
@@ -211,6 +213,10 @@ class Mailbox:
             return  # in the queue, where `_flush` drops it
         if self._forks != forks():
             return  # a fork of the parent, to which nobody answers
+        if request.ended is not None:
+            with anyio.CancelScope(shield=True):
+                await request.ended  # somebody has interrupted it
+            return
         request.ended = Patient()
         self._backend.interrupt(request.number)
         timer = self._loop.call_later(GRACE_SECONDS, self._insist, request)
@@ -259,6 +265,11 @@ class Mailbox:
     def in_host_call(self) -> bool:
         """Whether the request that is running waits for a host function."""
         return bool(self._sent) and self._sent[0].in_host_call
+
+    @property
+    def current(self) -> Request | None:
+        """The request that is running, or the next to run; None when there is none."""
+        return self._sent[0] if self._sent else None
 
     @property
     def head(self) -> int:
@@ -511,9 +522,8 @@ class Mailbox:
         if self._timer is not None:
             self._timer.cancel()
         waiting: list[Request] = []
-        died = WorkerDied(death.pid, death.exit_code, death.signal, death.reason)
         for request in self._nested.values():
-            request.fail(request.verdict or WorkerDied(*died.args))
+            request.lost(death)
         self._nested.clear()
         for position, request in enumerate(self._sent):
             if isinstance(request, Placeholder):
@@ -521,7 +531,7 @@ class Mailbox:
             # Where the worker leaves no note, the first one counts as begun.
             begun = request.number <= death.running if death.running is not None else position == 0
             if begun or request.begun or request.future.done():
-                request.fail(request.verdict or WorkerDied(*died.args))
+                request.lost(death)
             else:
                 request.open = False
                 request.number = 0
@@ -539,8 +549,10 @@ def _parsed(parse: Callable[[list[Any]], list[Any]], values: list[Any]) -> list[
         raise ProtocolError(f"an answer without sense: {error!r}") from error
 
 
-def _take_part(request: Request, message: Items | Data) -> None:
-    if isinstance(message, Items):
+def _take_part(request: Request, message: Items | Data | BatchResults | BatchError) -> None:
+    if isinstance(message, BatchResults | BatchError):
+        request.take_batch(message)
+    elif isinstance(message, Items):
         if request.items is None:
             raise ProtocolError("Items that nobody asked for")
         request.items += message.items

@@ -53,6 +53,10 @@ __all__ = [
     "VERSION",
     "WITHDRAW",
     "WORKER_MESSAGES",
+    "Batch",
+    "BatchError",
+    "BatchResults",
+    "Broadcast",
     "Call",
     "CallBindgen",
     "CallHandle",
@@ -93,6 +97,7 @@ __all__ = [
     "Result",
     "Run",
     "SetStatistics",
+    "Share",
     "Skipped",
     "Spawn",
     "Unreferenced",
@@ -386,7 +391,7 @@ class CallHandle(NamedTuple):
 class CallBindgen(NamedTuple):
     """Parent: make a wasm-bindgen call, of a registered module unless `module` is nil.
 
-    `kind` is a `BindgenReturn`; `arguments` are from `wasmedge_pool.bindgen`, the bytes among them
+    `kind` is a `BindgenReturn`; what is `passed` is from `wasmedge_pool.bindgen`, the bytes among them
     in the chunks. Answered by a `Result` with the number, if it gives one; bytes come before, in
     `Data`, `most` of them.
     """
@@ -396,7 +401,7 @@ class CallBindgen(NamedTuple):
     module: str | None
     function: str
     kind: int
-    arguments: tuple[tuple[int, int], ...]
+    passed: tuple[tuple[int, int], ...]
     most: int
     timeout: int | None
 
@@ -506,6 +511,63 @@ class DropVM(NamedTuple):
 
     id: int
     vm: int
+
+
+class Share(NamedTuple):
+    """Parent: load, validate and instantiate the module that the VM `source` has loaded."""
+
+    id: int
+    vm: int
+    source: int
+
+
+class Broadcast(NamedTuple):
+    """Parent: a `Call` after which the instance is as all later calls are to find it."""
+
+    id: int
+    vm: int
+    function: str
+    arguments: tuple[Value, ...]
+    timeout: int | None
+
+
+class Batch(NamedTuple):
+    """Parent: `calls` calls of one function; `arguments` are those of all of them.
+
+    Answered by `BatchError` for each call that failed, `BatchResults`, and a `Result` without
+    values. The worker stops after `errors` failures, and when it has taken long enough.
+    `timeout` is for each call.
+    """
+
+    id: int
+    vm: int
+    function: str
+    calls: int
+    arguments: tuple[Value, ...]
+    errors: int
+    timeout: int | None
+
+
+class BatchError(NamedTuple):
+    """Worker: the call at a place of a batch failed, see `Failure`; or a host function ended it,
+    without results: then `error` is empty."""
+
+    id: int
+    place: int
+    error: tuple[Any, ...]
+
+
+class BatchResults(NamedTuple):
+    """Worker: that many calls of a batch have ended, from the first.
+
+    `kinds` are the codes of the types of a call's results, `data` has 8 bytes for each result of
+    each call, in the machine's order. Nothing was called if a result has a type that is no number.
+    """
+
+    id: int
+    done: int
+    kinds: bytes
+    data: bytes
 
 
 class HostReply(NamedTuple):
@@ -651,8 +713,13 @@ Message: TypeAlias = (
     | GetExitCode
     | Spawn
     | DropVM
+    | Share
+    | Broadcast
+    | Batch
     | HostReply
     | Within
+    | BatchError
+    | BatchResults
     | Result
     | Data
     | HostCall
@@ -793,6 +860,9 @@ PARENT_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     ),
     57: (InitCommands, (_number, _number, _number, _texts, _number, _bytes)),
     58: (HasHost, (_number, _number, _text)),
+    64: (Share, (_number, _number, _number)),
+    65: (Broadcast, (_number, _number, _text, _values, _number_or_nil)),
+    66: (Batch, (_number, _number, _text, _number, _values, _number, _number_or_nil)),
 }
 WORKER_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     32: (Ready, (_number, _number)),
@@ -806,6 +876,8 @@ WORKER_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     40: (Unreferenced, (_counts,)),
     41: (Wanted, (_bytes, _numbers)),
     42: (Progress, (_number, _number, _number, _number, _number, _number)),
+    43: (BatchError, (_number, _number, _tuple)),
+    44: (BatchResults, (_number, _number, _bytes, _bytes)),
 }
 TAGS: dict[type[Message], int] = {
     message: tag for tag, (message, _) in (PARENT_MESSAGES | WORKER_MESSAGES).items()

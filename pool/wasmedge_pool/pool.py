@@ -1,50 +1,50 @@
-"""A pool: one queue, several workers with the same module, and their replacement.
+"""A pool: several workers with the same module, and all that is asked of them.
 
-Calls go to the worker with the least to do, and some ahead of time, because a worker that waits
-for its next call is idle. When a call turns out to be long, what was sent behind it is called
-back and goes to others: the worker's watchdog says for each whether it had begun.
+Which worker gets which call is in `scheduling.py`; how many there are in `sizing.py`; virtual
+machines with state that live in them in `lodging.py`; what all of them have run in
+`broadcast.py`; many calls in few messages in `batch.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from typing import Any
 
 import anyio
 
 from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.backend import Backend, Death
+from wasmedge_pool.broadcast import Broadcasts
+from wasmedge_pool.calls import Ledger, PoolCall
 from wasmedge_pool.compilation import Compilation
-from wasmedge_pool.errors import PoolClosed, VMLost, WorkerDied
+from wasmedge_pool.errors import CallTimeout, PoolClosed, PoolFull, VMLost
 from wasmedge_pool.home import Home, background
-from wasmedge_pool.hosting import answer
-from wasmedge_pool.mailbox import Mailbox
-from wasmedge_pool.messages import CreateVM, Instantiate, Load, Validate
-from wasmedge_pool.request import Patient, Request
+from wasmedge_pool.hosting import HostFunctions, answer
+from wasmedge_pool.imports import ImportObject
+from wasmedge_pool.lodging import Lodging
+from wasmedge_pool.messages import (
+    SCALARS,
+    Broadcast,
+    CreateVM,
+    GetCodeStatus,
+    Instantiate,
+    Load,
+    Validate,
+    Value,
+)
+from wasmedge_pool.registering import describe
+from wasmedge_pool.request import Request
+from wasmedge_pool.scheduling import Claim, Schedule
 from wasmedge_pool.settings import config_to_wire
+from wasmedge_pool.sizing import Crew, Limits, PoolWorker
+from wasmedge_pool.stats import CallRecord, PoolStats, WorkerStats, frozen, resident_bytes
+from wasmedge_pool.tenant import Tenant
+from wasmedge_pool.values import to_wire
 from wasmedge_runtime.configure import Configure
+from wasmedge_runtime.values import ExternRef
 
 __all__ = ["WorkerPool"]
-
-# How many calls a worker has at a time, the running one included: enough to keep it busy with
-# empty calls while the event loop is elsewhere for half a millisecond.
-_DEPTH = 64
-# A call that runs longer than this or twice this is long.
-_LONG_SECONDS = 0.005
-# A worker that could not be started is tried again after this, when there are calls.
-_RETRY_SECONDS = 1.0
-
-
-class _Worker:
-    """One place in the pool, and the worker that has it now."""
-
-    def __init__(self) -> None:
-        self.mailbox: Mailbox | None = None  # None: it could not be started
-        self.ready = False
-        self.long = 0  # the number of the call that was running when the pool last looked
-        self.retry_at = 0.0
 
 
 class WorkerPool:
@@ -54,58 +54,101 @@ class WorkerPool:
 
     Args:
         read_module: gives the module's bytes; called once, in a thread.
-        size: how many workers, 1 or more.
+        limits: how many workers, and how long they live.
         config: the VMs' configuration; copied.
         make_backend: makes a worker.
+        imports: host modules; each worker and each tenant gets a copy of what they are now.
+        actor_idle: seconds after which a keyed actor that is asked for nothing rests.
+        max_queue: how many calls may wait for their beginning; None for no limit.
+        on_call: called after each call.
         compilation: compiles for all workers; each one does so for itself when None.
 
     Raises:
-        ValueError: `size` is less than 1.
+        ValueError: an argument is out of its range.
     """
 
     def __init__(
         self,
         read_module: Callable[[], bytes],
-        size: int,
+        limits: Limits,
         config: Configure | None,
         make_backend: Callable[[], Backend],
+        *,
+        imports: Iterable[ImportObject] = (),
+        actor_idle: float | None = None,
+        max_queue: int | None = None,
+        on_call: Callable[[CallRecord], object] | None = None,
         compilation: Compilation | None = None,
     ) -> None:
-        if size < 1:
-            raise ValueError(f"a pool needs at least 1 worker, not {size}")
+        if max_queue is not None and max_queue < 0:
+            raise ValueError(f"max_queue must be 0 or more, not {max_queue}")
         self._read_module = read_module
         self._config = config_to_wire(config or Configure())
-        self._make_backend = make_backend
+        self._max_queue = max_queue
+        self._crew = Crew(self, limits, make_backend)
+        self.hosts = HostFunctions()
+        """The host functions that calls may call."""
+        modules = [describe(one, self.hosts) for one in imports]
+        self._lodging = Lodging(self._crew, self.begin, self.hosts, modules, actor_idle)
+        self._broadcasts = Broadcasts(self._crew, self.hosts)
+        self.ledger = Ledger(on_call)
+        """The count of the calls."""
+        self.schedule = Schedule(self._crew)
+        """The queue of the calls."""
         self._compilation = compilation
-        self._workers = [_Worker() for _ in range(size)]
-        self._queue: deque[Request] = deque()
-        self._returned: deque[Request] = deque()  # called back; they go before the queue
         self._home: Home | None = None
         self._module: asyncio.Task[bytes] | None = None
         self._first: asyncio.Future[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._living: set[Mailbox] = set()  # whose processes have not ended
-        self._all_gone: Patient | None = None
-        self._holes = 0  # places whose worker could not be started
-        self._timer: asyncio.TimerHandle | None = None
+        self._first_worker: PoolWorker | None = None
+        self._claims: dict[Tenant, PoolWorker] = {}
         self._drained: asyncio.Future[None] | None = None
         self._closed = False
         self._killed = False
 
     @property
-    def size(self) -> int:
-        """The number of workers."""
-        return len(self._workers)
+    def limits(self) -> Limits:
+        """How many workers, and how long they live."""
+        return self._crew.limits
 
     @property
     def pids(self) -> list[int]:
         """The processes of the workers that are ready."""
-        return [w.mailbox.pid for w in self._workers if w.ready and w.mailbox is not None]
+        return [worker.mailbox.pid for worker in self._crew.ready]
 
     @property
     def open(self) -> bool:
         """Whether there is something to close."""
         return self._home is not None and not self._closed and not self._home.forked
+
+    def stats(self) -> PoolStats:
+        """What the pool has done, and what it is doing."""
+        crew, ledger = self._crew, self.ledger
+        current = [worker.mailbox.current for worker in crew.working]
+        running = min(sum(isinstance(request, PoolCall) for request in current), ledger.open)
+        queue_time, run_time = ledger.times()
+        return PoolStats(
+            calls=ledger.made,
+            running=running,
+            queued=ledger.open - running,
+            **ledger.ended,
+            refused=ledger.refused,
+            queue_time=queue_time,
+            run_time=run_time,
+            workers=tuple(
+                WorkerStats(
+                    pid=worker.mailbox.pid,
+                    calls=worker.calls,
+                    resident_bytes=resident_bytes(worker.mailbox.pid),
+                    started=worker.started,
+                    tenants=len(worker.tenants),
+                    busy=worker.mailbox.load > 0,
+                )
+                for worker in crew.ready
+            ),
+            starting=len(crew.places) - len(crew.ready),
+            restarts=frozen(crew.restarts),
+            actors=self._lodging.actors,
+        )
 
     # --- Workers ----------------------------------------------------------------------------------
 
@@ -130,8 +173,8 @@ class WorkerPool:
         self._module = background(asyncio.to_thread(self._read_module))
         if self._compilation is not None:
             self._compilation.begin(self._module)
-        for worker in self._workers:
-            self._fill(worker)
+        self._crew.fill()
+        self._first_worker = self._crew.places[0]
 
     async def wait_ready(self) -> None:
         """Wait until the first worker can take calls.
@@ -143,184 +186,226 @@ class WorkerPool:
         assert self._first is not None
         await asyncio.shield(self._first)
 
-    def _fill(self, worker: _Worker) -> None:
-        worker.ready = False
-        mailbox = worker.mailbox = Mailbox(
-            self._make_backend(),
-            lambda death, waiting: self._on_lost(worker, mailbox, death, waiting),
-            self._dispatch,
-            self._on_returned,
-        )
-        self._living.add(mailbox)
-        # A task of its own: it goes on when the task that happened to need it is cancelled.
-        task = background(self._raise(worker, mailbox))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _raise(self, worker: _Worker, mailbox: Mailbox) -> None:
-        """Start a worker and give it the module."""
+    async def before_start(self) -> None:
+        """Watch over the event loop; see `CrewOwner`."""
         assert self._home is not None
+        await self._home.watch(self._shut_down)
+
+    def all_gone(self) -> None:
+        """Stop watching; see `CrewOwner`."""
+        if self._closed and self._home is not None:
+            self._home.leave()
+
+    async def set_up(self, worker: PoolWorker) -> None:
+        """Give a worker the module; see `CrewOwner`."""
         assert self._module is not None
         assert self._first is not None
-        first = worker is self._workers[0]
-        try:
-            await self._home.watch(self._shut_down)
-            await mailbox.start()
-            module = await asyncio.shield(self._module)
-            if not first:
-                # The first one has the processors for itself: the first calls wait for it.
-                await asyncio.wait([self._first])
-            if self._compilation is not None:
-                await self._compilation.before()
-            if mailbox.gone:  # it would answer nothing
-                raise VMLost(f"worker process {mailbox.pid} ended before it had the module")
-            requests = [
-                Request(CreateVM(0, VM_NAME, self._config, 1)),
-                Request(Load(0, VM_NAME, None), module),
-                Request(Validate(0, VM_NAME)),
-                Request(Instantiate(0, VM_NAME)),
-            ]
-            for request in requests:
-                mailbox.submit(request)
-            await asyncio.gather(*[request.future for request in requests])
-        except BaseException as raised:
-            # The event loop may cancel all tasks, as `asyncio.run` does at its end.
-            cancelled = PoolClosed("starting a worker was cancelled")
-            error = raised if isinstance(raised, Exception) else cancelled
-            self._could_not(worker, mailbox, error)
-            if first and not self._first.done():
-                self._first.set_exception(error)
-                self._first.exception()  # `wait_ready` may not be waiting
-            if error is not raised:
-                raise
-            return
-        worker.ready = True
+        module = await asyncio.shield(self._module)
+        if worker is not self._first_worker:
+            # The first one has the processors for itself: the first calls wait for it.
+            await asyncio.wait([self._first])
         if self._compilation is not None:
-            self._compilation.after(mailbox)
-        if first and not self._first.done():
+            await self._compilation.before()
+        if worker.mailbox.gone:  # it would answer nothing
+            raise VMLost(f"worker process {worker.mailbox.pid} ended before it had the module")
+        requests = [
+            Request(CreateVM(0, VM_NAME, self._config, 1)),
+            *[one.request(VM_NAME) for one in self._lodging.host_modules],
+            Request(Load(0, VM_NAME, None), module),
+            Request(Validate(0, VM_NAME)),
+            self._broadcasts.pooled(Instantiate(0, VM_NAME)),
+        ]
+        for request in requests:
+            worker.mailbox.submit(request)
+        await asyncio.gather(*map(answer, requests))
+        await self._broadcasts.settle(worker)
+
+    def worker_ready(self, worker: PoolWorker) -> None:
+        """Use a worker; see `CrewOwner`."""
+        assert self._first is not None
+        if self._compilation is not None:
+            self._compilation.after(worker.mailbox)
+        if not self._first.done():
             self._first.set_result(None)
+        self._lodging.worker_ready(worker)
         self._dispatch()
 
-    def _could_not(self, worker: _Worker, mailbox: Mailbox, error: Exception) -> None:
-        if mailbox.gone:
-            self._buried(mailbox)
-        else:
-            mailbox.kill(f"the module could not be set up: {error}")
-        worker.mailbox = None
-        worker.retry_at = self._loop.time() + _RETRY_SECONDS
-        self._holes += 1
-        if self._holes == len(self._workers):
-            self._fail_all(error)
+    def worker_failed(self, worker: PoolWorker, error: Exception) -> None:
+        """Let the others begin, if it was the first; see `CrewOwner`."""
+        assert self._first is not None
+        self._broadcasts.worker_failed(worker)
+        if worker is self._first_worker and not self._first.done():
+            self._first.set_exception(error)
+            self._first.exception()  # `wait_ready` may not be waiting
 
-    def _on_lost(
-        self, worker: _Worker, mailbox: Mailbox, death: Death, waiting: list[Request]
-    ) -> None:
-        self._buried(mailbox)
-        if worker.mailbox is not mailbox or not worker.ready:
-            # These set the module up; `_raise` waits for them.
-            for request in waiting:
-                request.fail(WorkerDied(death.pid, death.exit_code, death.signal, death.reason))
-            return
-        worker.ready = False
-        worker.mailbox = None
-        self._returned.extend(waiting)
+    def worker_lost(self, worker: PoolWorker, death: Death, waiting: Sequence[Request]) -> None:
+        """Replace a worker; see `CrewOwner`."""
+        self._lodging.worker_lost(worker, death, waiting, self._closed)
+        self.schedule.take_back(waiting)
         if self._killed:
             self._fail_all(PoolClosed("the pool was closed before the call began"))
-        elif not self._closed or self._returned or self._queue:
-            self._fill(worker)
+        elif not self._closed or not self.schedule.empty:
+            self._crew.fill()
         self._dispatch()
 
-    def _buried(self, mailbox: Mailbox) -> None:
-        self._living.discard(mailbox)
-        if not self._living and self._closed and self._home is not None:
-            self._home.leave()
-        if not self._living and self._all_gone is not None and not self._all_gone.done():
-            self._all_gone.set_result(None)
+    def all_failed(self, error: Exception) -> None:
+        """Fail what waits; see `CrewOwner`."""
+        self._lodging.fail(error)
+        self._fail_all(error)
 
     def _fail_all(self, error: Exception) -> None:
-        for request in (*self._returned, *self._queue):
-            request.fail(error)
-        self._returned.clear()
-        self._queue.clear()
+        self.schedule.fail_all(error)
         self._check_drained()
 
     # --- Calls ------------------------------------------------------------------------------------
 
-    def call(self, request: Request) -> Coroutine[Any, Any, list[Any]]:
+    def call(self, call: PoolCall, *, bounded: bool = True) -> Coroutine[Any, Any, list[Any]]:
         """Have a call answered by any worker; they begin in the order in which they were made.
 
         It is in the queue when this returns; what is returned is to be awaited.
 
+        Args:
+            call: the call.
+            bounded: whether `max_queue` holds for it.
+
         Raises:
             PoolClosed: the pool is closed.
+            PoolFull: too many calls wait.
             WorkerDied: the worker ended during the call, or none could be started.
         """
-        self.begin()
-        self._queue.append(request)
-        if self._holes:
-            self._heal()
-        self._dispatch()
-        return answer(request)
+        if bounded and self._max_queue is not None:
+            self.begin()
+            self._check_room()
+        self.enqueue(call)
+        return self._follow(call)
 
-    def _heal(self) -> None:
-        now = self._loop.time()
-        for worker in self._workers:
-            if worker.mailbox is None and (
-                worker.retry_at <= now or self._holes == len(self._workers)
-            ):
-                self._holes -= 1
-                self._fill(worker)
+    def enqueue(self, call: PoolCall, count: int = 0) -> None:
+        """Put a call into the queue.
+
+        Args:
+            call: the call.
+            count: how many calls it is, of an `execute_many`; 0 for one by itself.
+        """
+        self.begin()
+        self.schedule.line_up(call)
+        if count:
+            self.ledger.made += count
+            self.ledger.batched += count
+        else:
+            self.ledger.made += 1
+
+    def to_wire(self, values: Sequence[Any]) -> tuple[tuple[Value, ...], Sequence[ExternRef]]:
+        """Turn arguments into what travels, and the objects among them; see `HostFunctions`."""
+        if SCALARS.issuperset(map(type, values)):
+            return to_wire(values), ()
+        return self.hosts.to_wire(values)
+
+    def _check_room(self) -> None:
+        assert self._max_queue is not None
+        free = sum(not worker.exclusive for worker in self._crew.ready)
+        waiting = self.ledger.open - self.ledger.batched - free
+        if waiting >= self._max_queue:
+            self._crew.grow(waiting + 1)
+            self.ledger.refused += 1
+            raise PoolFull(
+                f"the pool is full: max_queue={self._max_queue} allows no more than that many "
+                "calls to wait; call again later, make max_queue larger, or leave it out so "
+                "that calls wait"
+            )
+
+    async def _follow(self, call: PoolCall) -> list[Any]:
+        try:
+            values = await answer(call)
+        except CallTimeout:
+            self.ledger.end(call, "timed_out")
+            raise
+        except Exception:
+            self.ledger.end(call, "failed")
+            raise
+        except BaseException:
+            self.ledger.end(call, "cancelled")
+            raise
+        finally:
+            if call.holder is not None:
+                self.schedule.leave(call)
+        self.ledger.complete(call)
+        return values
+
+    def returned(self, requests: Sequence[Request]) -> None:
+        """Give others what has not begun; see `CrewOwner`."""
+        self.schedule.take_back(requests)
+        self._dispatch()
+
+    def worker_progressed(self, worker: PoolWorker) -> None:
+        """Hand out more; see `CrewOwner`."""
+        if self._drained is not None or not self.schedule.empty:
+            self._dispatch()
 
     def _dispatch(self) -> None:
-        """Hand out what waits; called whenever there may be room."""
-        returned, queue = self._returned, self._queue
-        ahead = False
-        while returned or queue:
-            source = returned or queue
-            if source[0].future.done():
-                source.popleft()  # cancelled while it waited
-                continue
-            best: Mailbox | None = None
-            for worker in self._workers:
-                mailbox = worker.mailbox
-                if not worker.ready or mailbox is None:
-                    continue
-                room = 1 if worker.long and worker.long == mailbox.head else _DEPTH
-                if mailbox.load < room and (best is None or mailbox.load < best.load):
-                    best = mailbox
-            if best is None:
-                break
-            best.submit(source.popleft())
-            ahead = ahead or best.load > 1
-        if ahead and self._timer is None:
-            self._timer = self._loop.call_later(_LONG_SECONDS, self._look)
+        self.schedule.dispatch()
         if self._drained is not None:
             self._check_drained()
 
-    def _look(self) -> None:
-        """Call back what waits behind a long call, or in front of one worker beside an idle one."""
-        self._timer = None
-        ready = [w for w in self._workers if w.ready and w.mailbox is not None]
-        nothing = not self._returned and not self._queue
-        idle = nothing and any(not w.mailbox.load for w in ready if w.mailbox is not None)
-        again = False
-        for worker in ready:
-            mailbox = worker.mailbox
-            assert mailbox is not None
-            head = mailbox.head
-            if mailbox.load > 1:
-                again = True
-                if idle or head == worker.long:
-                    mailbox.call_back()
-                    self._returned.extend(mailbox.withdraw())
-            worker.long = head
-        if again:
-            self._timer = self._loop.call_later(_LONG_SECONDS, self._look)
+    # --- Virtual machines with state --------------------------------------------------------------
+
+    def tenant(self, config: Configure | None) -> Tenant:
+        """A VM without a module, in a worker that others use, too."""
+        return self._lodging.new(config_to_wire(config or Configure()), False)
+
+    def actor(self, key: Hashable) -> Tenant:
+        """The VM of a key, with the module; made when it is first used."""
+        return self._lodging.actor(key, self._config)
+
+    async def claim(self) -> Tenant:
+        """Wait, in the order of calls, for a worker that takes no calls until `release`.
+
+        Returns:
+            A VM in it, with the module.
+
+        Raises:
+            PoolClosed, WorkerDied: as `call`.
+        """
+        self.begin()
+        claim = Claim(GetCodeStatus(0, VM_NAME), "acquire")
+        self.schedule.line_up(claim)
+        tenant = None
+        try:
+            await claim.future
+            assert claim.worker is not None
+            tenant = self._lodging.new(self._config, True)
+            await answer(tenant.begin(claim.worker))
+        except BaseException:
+            if tenant is not None:
+                await tenant.close()
+            if claim.worker is not None:
+                self._free(claim.worker)
+            raise
+        finally:
+            self.schedule.leave(claim)
+        self._claims[tenant] = claim.worker
+        return tenant
+
+    async def release(self, tenant: Tenant) -> None:
+        """End the VM of a `claim`, and let its worker take calls again."""
+        try:
+            await tenant.close()
+        finally:
+            self._free(self._claims.pop(tenant))
+
+    def _free(self, worker: PoolWorker) -> None:
+        worker.exclusive = False
         self._dispatch()
 
-    def _on_returned(self, request: Request) -> None:
-        self._returned.append(request)
-        self._dispatch()
+    async def broadcast(
+        self, message: Broadcast, timeout: float | None, references: Sequence[ExternRef]
+    ) -> list[Any]:
+        """Call a function in every worker, and let all later calls find what it did.
+
+        Raises:
+            PoolClosed: the pool is closed.
+        """
+        self.begin()
+        return await self._broadcasts.run(message, timeout, references)
 
     # --- The end ----------------------------------------------------------------------------------
 
@@ -328,9 +413,8 @@ class WorkerPool:
         if (
             self._drained is not None
             and not self._drained.done()
-            and not self._returned
-            and not self._queue
-            and not any(w.ready and w.mailbox is not None and w.mailbox.load for w in self._workers)
+            and self.schedule.empty
+            and not any(worker.mailbox.load for worker in self._crew.working)
         ):
             self._drained.set_result(None)
 
@@ -353,16 +437,15 @@ class WorkerPool:
                     self._drained = self._loop.create_future()
                 self._check_drained()
                 await asyncio.shield(self._drained)
+        except BaseException:
+            self._kill()
+            raise
         finally:
-            self._all_gone = self._all_gone or Patient(loop=self._loop)
-            for worker in self._workers:
-                if worker.ready and worker.mailbox is not None and not worker.mailbox.load:
-                    worker.mailbox.finish()
-                elif worker.mailbox is not None:
-                    self.kill()
-            if self._living:
-                with anyio.CancelScope(shield=True):
-                    await self._all_gone
+            self._stop_timers()
+            self._crew.end()
+            self._lodging.fail(PoolClosed("the pool was closed"))
+            with anyio.CancelScope(shield=True):
+                await self._crew.gone()
             if self._compilation is not None:
                 await self._compilation.close()
 
@@ -376,23 +459,19 @@ class WorkerPool:
         assert self._home is not None
         self._killed = True
         if not self._home.over:  # or there is nobody left to be told
-            if self._timer is not None:
-                self._timer.cancel()
+            self._stop_timers()
             if self._compilation is not None:
                 self._compilation.kill()
+            self._lodging.fail(PoolClosed("the pool was closed"))
             self._fail_all(PoolClosed("the pool was closed before the call began"))
-        for worker in self._workers:
-            if worker.mailbox is not None:
-                verdict = PoolClosed("the pool was closed during the call")
-                worker.mailbox.kill("the pool was closed", verdict)
+        self._crew.kill("the pool was closed", PoolClosed("the pool was closed during the call"))
 
     def forget(self) -> None:
         """Kill, from whichever thread has found that nobody holds the pool any more."""
         if self._home is None:
             return
         if self._home.forked:
-            for mailbox in self._living:
-                mailbox.kill("the process was forked")
+            self._crew.kill("the process was forked", None)
         elif not self._closed:
             self.kill()
 
@@ -402,3 +481,8 @@ class WorkerPool:
         self.kill()
         await self.close()
         self._closed = closed
+
+    def _stop_timers(self) -> None:
+        self.schedule.stop()
+        self._crew.stop()
+        self._lodging.end()

@@ -38,6 +38,7 @@ from wasmedge_pool.messages import (
     ProtocolError,
     Ready,
 )
+from wasmedge_pool.page import SIZE as PAGE_SIZE
 from wasmedge_pool.protocol import Decoder, encode
 from wasmedge_runtime.errors import ErrCode, WasmEdgeError
 
@@ -64,11 +65,11 @@ def _shared_page() -> tuple[int, mmap.mmap] | None:
         return None
     fd = os.memfd_create("wasmedge-worker", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.ftruncate(fd, mmap.PAGESIZE)
+        os.ftruncate(fd, PAGE_SIZE)
         fcntl.fcntl(
             fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         )
-        return fd, mmap.mmap(fd, mmap.PAGESIZE, prot=mmap.PROT_READ)
+        return fd, mmap.mmap(fd, PAGE_SIZE, prot=mmap.PROT_READ)
     except BaseException:
         os.close(fd)
         raise
@@ -304,6 +305,7 @@ class WorkerProcess(asyncio.Protocol):
             signal=-code if code < 0 else None,
             running=self.running(),
             reason=self._reason,
+            page=None if self._page is None else bytes(self._page),
         )
         if self._page is not None:
             self._page.close()

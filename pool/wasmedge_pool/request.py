@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from wasmedge_pool.errors import WorkerDied
 from wasmedge_pool.home import running_loop
-from wasmedge_pool.messages import HostCall, Message
+from wasmedge_pool.messages import BatchError, BatchResults, HostCall, Message, ProtocolError
 from wasmedge_pool.protocol import encode
 
 if TYPE_CHECKING:
+    from wasmedge_pool.backend import Death
     from wasmedge_pool.hosting import HostCallScope, HostFunctions
     from wasmedge_pool.mailbox import Mailbox
     from wasmedge_runtime.values import ExternRef
@@ -163,6 +165,19 @@ class Request:
         self._end()
         if not self.future.done():
             self.future.set_exception(error)
+
+    def lost(self, death: Death) -> None:
+        """End it, because its worker ended while it ran."""
+        died = WorkerDied(death.pid, death.exit_code, death.signal, death.reason)
+        self.fail(self.verdict or died)
+
+    def take_batch(self, part: BatchResults | BatchError) -> None:
+        """Take a part of the answer to a `Batch`.
+
+        Raises:
+            ProtocolError: it makes no sense.
+        """
+        raise ProtocolError(f"{type(part).__name__} that nobody asked for")
 
     def _end(self) -> None:
         self.open = False

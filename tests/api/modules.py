@@ -89,3 +89,21 @@ def importer() -> bytes:
             (call $double (call $double (local.get 0)))))
         """
     )
+
+
+def visitor() -> bytes:
+    """Exports `visit`, which calls the host's `visit` with its argument and returns what it gives,
+    `set` and `get` of a number that is kept, and `visit_and_set`, which keeps it."""
+    return wat(
+        """
+        (module
+          (import "host" "visit" (func $visit (param i32) (result i32)))
+          (global $kept (mut i32) (i32.const 0))
+          (func (export "visit") (param i32) (result i32) (call $visit (local.get 0)))
+          (func (export "set") (param i32) (global.set $kept (local.get 0)))
+          (func (export "visit_and_set") (param i32) (result i32)
+            (global.set $kept (call $visit (local.get 0)))
+            (global.get $kept))
+          (func (export "get") (result i32) (global.get $kept)))
+        """
+    )

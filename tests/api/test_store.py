@@ -32,6 +32,7 @@ from wasmedge_async import (
     ValType,
     WasmEdgeError,
 )
+from wasmedge_pool.actor import Actor
 
 I32 = ValType.I32
 
@@ -200,10 +201,16 @@ def test_forgotten_and_closed_handles_are_released_in_the_worker(run: Run[None])
 
     async def main() -> None:
         async with guest() as vm:
+            assert isinstance(vm._actor, Actor)
             mailbox = vm._actor._mailbox
             assert mailbox is not None
             release = mailbox.release
-            mailbox.release = lambda vm, handle: (released.append(handle), release(vm, handle))  # type: ignore[method-assign, func-returns-value, assignment]
+
+            def noted(vm: int, handle: int) -> None:
+                released.append(handle)
+                release(vm, handle)
+
+            mailbox.release = noted  # type: ignore[method-assign]
             store = await vm.get_store()
             handles: list[Any] = [await store.find_memory("memory") for _ in range(3)]
             places = [handle.place.handle for handle in handles]

@@ -162,7 +162,7 @@ def test_opening_a_pool_can_be_cancelled(run: Run[None]) -> None:
         with anyio.move_on_after(0.5) as scope:
             await pool.__aenter__()
         assert scope.cancelled_caught
-        assert not pool._pool._living
+        assert not pool._pool._crew._living
         with pytest.raises(PoolClosed):
             await pool.__aenter__()
 
@@ -209,7 +209,8 @@ def test_a_forgotten_pool_is_reported_and_its_workers_ended(run: Run[None]) -> N
 
 
 def test_a_pool_has_a_worker_for_each_processor_by_default() -> None:
-    assert VMPool(b"")._pool.size == len(os.sched_getaffinity(0))
+    processors = len(os.sched_getaffinity(0))
+    assert VMPool(b"")._pool.limits[:2] == (processors, processors)
     with pytest.raises(ValueError, match="at least 1 worker"):
         VMPool(b"", workers=0)
 

@@ -18,7 +18,7 @@ import pytest
 from tests.api import modules
 from tests.api.test_vm import pid_of, ready
 from tests.loops import Run
-from tests.pool.test_pool import call, opened, start
+from tests.pool.pools import call, opened, start
 from tests.wat import wat
 from wasmedge_async import CallTimeout, Trap, VMLost, VMPool, WorkerDied
 from wasmedge_pool import mailbox

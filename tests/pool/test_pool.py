@@ -5,57 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 import anyio
 import pytest
 
 from tests.loops import Run
 from tests.pool.fake_worker import FAKE
+from tests.pool.pools import call, make, opened, start
 from tests.pool.test_process import gone, running
-from wasmedge_pool import pool as pool_module
-from wasmedge_pool.actor import VM_NAME
+from wasmedge_pool import sizing
 from wasmedge_pool.errors import PoolClosed, WorkerDied
-from wasmedge_pool.messages import Call
 from wasmedge_pool.pool import WorkerPool
 from wasmedge_pool.process import WorkerProcess
-from wasmedge_pool.request import Request
-from wasmedge_pool.values import microseconds, to_wire
-
-
-def make(size: int = 2, target: str = FAKE) -> WorkerPool:
-    return WorkerPool(lambda: b"module", size, None, partial(WorkerProcess, target))
-
-
-@asynccontextmanager
-async def opened(size: int = 2) -> AsyncIterator[WorkerPool]:
-    """A pool all of whose workers are ready."""
-    pool = make(size)
-    pool.begin()
-    try:
-        while len(pool.pids) < size:
-            await asyncio.sleep(0.005)
-        yield pool
-    finally:
-        await pool.close()
-
-
-def call(
-    pool: WorkerPool, function: str, *args: object, timeout: float | None = None
-) -> Coroutine[Any, Any, list[Any]]:
-    message = Call(0, VM_NAME, None, function, to_wire(args), microseconds(timeout))
-    return pool.call(Request(message, None, timeout))
-
-
-async def call_entered(pool: WorkerPool, function: str, *args: object) -> list[Any]:
-    return await call(pool, function, *args)
-
-
-def start(pool: WorkerPool, function: str, *args: object) -> asyncio.Task[list[Any]]:
-    return asyncio.ensure_future(call_entered(pool, function, *args))
+from wasmedge_pool.sizing import Limits
 
 
 def test_a_thousand_calls_at_once_come_back_right(run: Run[None]) -> None:
@@ -233,7 +196,7 @@ def test_closing_a_pool_that_is_starting_leaves_no_process(run: Run[None]) -> No
         pool = make(3)
         pool.begin()
         await asyncio.sleep(0.02)
-        pids = [w.mailbox.pid for w in pool._workers if w.mailbox is not None]
+        pids = [worker.mailbox.pid for worker in pool._crew.places]
         assert all(map(running, pids))
         await pool.close()
         assert all(map(gone, pids))
@@ -244,12 +207,15 @@ def test_closing_a_pool_that_is_starting_leaves_no_process(run: Run[None]) -> No
 def test_workers_that_cannot_start_fail_the_calls_and_are_tried_again(
     run: Run[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool_module, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(sizing, "_RETRY_SECONDS", 0.0)
 
     async def main() -> None:
         targets = ["tests.pool.hostile_worker:fails_to_start"] * 2
         pool = WorkerPool(
-            lambda: b"module", 2, None, lambda: WorkerProcess(targets.pop() if targets else FAKE)
+            lambda: b"module",
+            Limits(2, 2),
+            None,
+            lambda: WorkerProcess(targets.pop() if targets else FAKE),
         )
         with pytest.raises(WorkerDied, match="no engine here"):
             await call(pool, "echo")
@@ -264,7 +230,7 @@ def test_a_module_that_cannot_be_read_fails_the_calls(run: Run[None]) -> None:
         raise OSError("no such module")
 
     async def main() -> None:
-        pool = WorkerPool(read, 2, None, partial(WorkerProcess, FAKE))
+        pool = WorkerPool(read, Limits(2, 2), None, partial(WorkerProcess, FAKE))
         with pytest.raises(OSError, match="no such module"):
             await call(pool, "echo")
         await pool.close()

@@ -16,6 +16,10 @@ from wasmedge_pool.messages import (
     MAX_ARRAY,
     MAX_MESSAGE,
     TAGS,
+    Batch,
+    BatchError,
+    BatchResults,
+    Broadcast,
     Call,
     CallBindgen,
     CallHandle,
@@ -56,6 +60,7 @@ from wasmedge_pool.messages import (
     Result,
     Run,
     SetStatistics,
+    Share,
     Skipped,
     Spawn,
     Unreferenced,
@@ -104,6 +109,9 @@ FROM_PARENT: list[Message] = [
     GetExitCode(1, 1),
     Spawn(1, 1, b"/a", ("program",), (), (), ("127.0.0.1:80",)),
     DropVM(1, 1),
+    Share(1, 2, 1),
+    Broadcast(1, 1, "setup", (1,), None),
+    Batch(1, 1, "add", 2, (1, 2, 3, 4), 1, 1000),
     HostReply(1, 0, (5,)),
     Within(1),
 ]
@@ -119,6 +127,8 @@ FROM_WORKER: list[Message] = [
     Data(1, b"bytes"),
     HostCall(1, 1, 0, 1, (5, (0, 17))),
     Unreferenced(((17, 2),)),
+    BatchError(1, 0, ("trap", 0x89, None, None, (), ())),
+    BatchResults(1, 1, b"\x7f", bytes(8)),
 ]
 
 

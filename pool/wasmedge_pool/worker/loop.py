@@ -26,6 +26,8 @@ from wasmedge_pool.errors import CallTimeout, error_to_wire
 from wasmedge_pool.messages import (
     NESTED,
     VERSION,
+    Batch,
+    Broadcast,
     Call,
     CallBindgen,
     CallHandle,
@@ -55,10 +57,12 @@ from wasmedge_pool.messages import (
     Within,
     WriteMemory,
 )
+from wasmedge_pool.page import RUNNING, SIZE
 from wasmedge_pool.protocol import Decoder, encode
 from wasmedge_pool.settings import config_from_wire
+from wasmedge_pool.worker.fresh import make_vm
 from wasmedge_pool.worker.objects import ExternObject, Objects
-from wasmedge_pool.worker.vm import HANDLERS, WorkerVM, make_vm
+from wasmedge_pool.worker.vm import HANDLERS, WorkerVM
 from wasmedge_pool.worker.watchdog import Watchdog
 from wasmedge_runtime import cache
 from wasmedge_runtime.errors import ErrCode, Trap, WasmEdgeError
@@ -71,7 +75,7 @@ __all__ = ["Worker", "main"]
 # allows 64 levels.
 _RECURSION_LIMIT = 4000
 
-_TIMED = frozenset({Call, CallBindgen, CallHandle, Run})
+_TIMED = frozenset({Call, CallBindgen, CallHandle, Run, Broadcast, Batch})
 _SHORT = frozenset({Find, List, Operate, ReadMemory, WriteMemory})
 _WITH_DESCRIPTORS = frozenset({InitWasi, Spawn})
 
@@ -142,9 +146,9 @@ class Worker:
         self._decoder = Decoder(from_worker=False)
         self.watchdog = Watchdog(control)
         # One write of a machine word, which the parent never sees half done.
-        self._page = memoryview(
-            bytearray(8) if page is None else mmap.mmap(page, mmap.PAGESIZE)
-        ).cast("Q")
+        self.page = memoryview(bytearray(SIZE) if page is None else mmap.mmap(page, SIZE))
+        """What the parent may look at, see `wasmedge_pool.page`."""
+        self._words = self.page.cast("Q")
         if page is not None:
             os.close(page)
         self._make_vm = make_vm
@@ -244,7 +248,7 @@ class Worker:
         error: Exception | None = None
         outer, self._number = self._number, number
         if number < NESTED:
-            self._page[0] = number
+            self._words[RUNNING] = number
         started = time.perf_counter_ns()
         try:
             if vm is None:
@@ -258,7 +262,7 @@ class Worker:
         self._number = outer
         if number >= NESTED and vm is not None and not self.watchdog.interrupted:
             vm.go_on()  # an interruption has ended this request, and is not for those around it
-        state = 0 if vm is None else vm.state
+        state = 0 if vm is None or kind is DropVM else vm.state
         if kind is DropVM:
             del self.vms[request.vm]
         if error is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import weakref
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from wasmedge_pool.messages import (
@@ -13,6 +13,7 @@ from wasmedge_pool.messages import (
     INTEGER,
     MAX_ARRAY,
     OBJECT,
+    SCALARS,
     HostReply,
     RegisterImport,
     Unreferenced,
@@ -58,8 +59,11 @@ class Objects:
         Returns:
             Their stand-ins, to be kept until `get` has been asked for them.
         """
-        found = []
-        for value in _values(message):
+        found: list[ExternObject] = []
+        values = _values(message)
+        if SCALARS.issuperset(map(type, values)):
+            return found
+        for value in values:
             if type(value) is tuple and value[0] == OBJECT:
                 number = value[1]
                 self._arrived[number] = self._arrived.get(number, 0) + 1
@@ -108,7 +112,7 @@ class Objects:
         ]
 
 
-def _values(message: Any) -> Iterable[Value]:
+def _values(message: Any) -> Sequence[Value]:
     """The values in a message of the parent."""
     if isinstance(message, HostReply):
         return message.values

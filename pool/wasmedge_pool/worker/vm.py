@@ -16,6 +16,8 @@ from wasmedge_pool.messages import (
     FUNCTION,
     HOST_FUNCTION,
     OBJECT,
+    Batch,
+    Broadcast,
     Call,
     CallBindgen,
     CallHandle,
@@ -44,30 +46,31 @@ from wasmedge_pool.messages import (
     RegisterImport,
     Run,
     SetStatistics,
+    Share,
     Spawn,
     Validate,
     WriteMemory,
 )
 from wasmedge_pool.protocol import encode
 from wasmedge_pool.values import from_wire, to_wire
+from wasmedge_pool.worker.batch import run_batch
 from wasmedge_pool.worker.commands import has_host, init_commands
+from wasmedge_pool.worker.fresh import broadcast, share
 from wasmedge_pool.worker.imports import make_import_object
 from wasmedge_runtime.bindgen import BindgenReturn
-from wasmedge_runtime.configure import Configure, HostRegistration
+from wasmedge_runtime.configure import HostRegistration
 from wasmedge_runtime.errors import ErrCode, InstantiationError, WasmEdgeError
 from wasmedge_runtime.function import Function
 from wasmedge_runtime.global_ import Global
-from wasmedge_runtime.loader import Loader
 from wasmedge_runtime.memory import Memory
 from wasmedge_runtime.table import Table
-from wasmedge_runtime.types import ExternType, FunctionType, Limit, ValMut
+from wasmedge_runtime.types import ExternType, FunctionType, Limit
 from wasmedge_runtime.values import FuncRef
-from wasmedge_runtime.vm import VM
 
 if TYPE_CHECKING:
     from wasmedge_pool.worker import Worker
 
-__all__ = ["HANDLERS", "WorkerVM", "make_vm"]
+__all__ = ["HANDLERS", "WorkerVM"]
 
 # The most functions in one `Items` message, and the most bytes of names.
 _ITEMS = 1024
@@ -75,43 +78,6 @@ _ITEM_BYTES = 256 * 1024
 
 _REGISTERED_MODULES = 4
 """What `List` asks for, besides the kinds of exports."""
-
-
-class _FreshVM(VM):
-    """A VM that runs every call on an instance that is as no call had used it."""
-
-    def __init__(self, config: Configure) -> None:
-        super().__init__(config)
-        self._fresh_loader = Loader(config)
-        self._keeps_state = True
-        self._used = False
-
-    def load_wasm_buffer(self, data: bytes | bytearray | memoryview) -> None:
-        ast = self._fresh_loader.load_buffer(data)
-        # What a call could leave behind for the next. Segments that were dropped show in memories
-        # and tables only.
-        self._keeps_state = bool(
-            ast.memory_types
-            or ast.table_types
-            or any(global_type.mutability is ValMut.VAR for global_type in ast.global_types)
-        )
-        self.load_wasm_ast(ast)
-
-    def instantiate(self) -> None:
-        super().instantiate()
-        self._used = False
-
-    def execute(self, function: str, *args: Any) -> list[Any]:
-        instance = self.store.anonymous
-        if self._used and self._keeps_state and instance is not None:
-            instance.reset()
-        self._used = True
-        return super().execute(function, *args)
-
-
-def make_vm(config: Configure, fresh: bool) -> VM:
-    """Make the engine's VM, or one that runs every call on a fresh instance."""
-    return _FreshVM(config) if fresh else VM(config)
 
 
 class WorkerVM:
@@ -123,7 +89,7 @@ class WorkerVM:
     """
 
     def __init__(self, worker: Worker, vm: Any) -> None:
-        self._worker = worker
+        self.worker = worker
         self.vm = vm
         self.interrupt: Callable[[], object] = vm.interrupt
         self.host_functions: dict[int, Function] = {}
@@ -143,11 +109,11 @@ class WorkerVM:
 
     def to_wire(self, values: Any) -> tuple[Any, ...]:
         """What leaves, from values of the engine."""
-        return to_wire(values, self._worker.objects.reference)
+        return to_wire(values, self.worker.objects.reference)
 
     def _dereference(self, kind: int, number: int) -> Any:
         if kind == OBJECT:
-            return self._worker.objects.get(number)
+            return self.worker.objects.get(number)
         if kind == FUNCTION:
             return FuncRef(number)
         function = self.host_functions.get(number)
@@ -167,7 +133,7 @@ class WorkerVM:
             Trap: interrupted.
         """
         wire = self.to_wire(arguments)
-        reply, _arrived = self._worker.call_parent(function, memory, wire)
+        reply, _arrived = self.worker.call_parent(function, memory, wire)
         return reply.outcome, self.from_wire(reply.values)
 
     def go_on(self) -> None:
@@ -189,7 +155,7 @@ class WorkerVM:
         return self._results("the function", function(*self.from_wire(request.arguments)))
 
     def _call_bindgen(self, request: CallBindgen) -> tuple[Any, ...]:
-        arguments = arguments_from_wire(request.arguments, self._worker.take_bulk)
+        arguments = arguments_from_wire(request.passed, self.worker.take_bulk)
         kind = BindgenReturn(request.kind)
         if request.module is None:
             result = self.vm.execute_bindgen(request.function, kind, *arguments)
@@ -217,7 +183,7 @@ class WorkerVM:
 
     def _run_module(self, path: bytes | None, function: str, arguments: list[Any]) -> Any:
         if path is None:
-            return self.vm.run_wasm_buffer(self._worker.take_bulk(), function, *arguments)
+            return self.vm.run_wasm_buffer(self.worker.take_bulk(), function, *arguments)
         return self.vm.run_wasm_file(os.fsdecode(path), function, *arguments)
 
     def _results(self, function: str, results: list[Any]) -> tuple[Any, ...]:
@@ -234,21 +200,21 @@ class WorkerVM:
 
     def _load(self, request: Load) -> tuple[Any, ...]:
         if request.path is None:
-            self.vm.load_wasm_buffer(self._worker.take_bulk())
+            self.vm.load_wasm_buffer(self.worker.take_bulk())
         else:
             self.vm.load_wasm_file(os.fsdecode(request.path))
         return ()
 
     def _register(self, request: Register) -> tuple[Any, ...]:
         if request.path is None:
-            self.vm.register_wasm_buffer(request.name, self._worker.take_bulk())
+            self.vm.register_wasm_buffer(request.name, self.worker.take_bulk())
         else:
             self.vm.register_wasm_file(request.name, os.fsdecode(request.path))
         return ()
 
     def _register_import(self, request: RegisterImport) -> tuple[Any, ...]:
         """Gives the handles of its tables, memories and globals, in their order."""
-        imports, shared = make_import_object(self, request, self._worker.take_bulk())
+        imports, shared = make_import_object(self, request, self.worker.take_bulk())
         self.vm.register_import(imports)
         return tuple([self._handle(one) for one in shared])
 
@@ -286,10 +252,10 @@ class WorkerVM:
             part.append(item)
             size += 4 * len(item[0]) + len(item[1]) + len(item[2])
             if len(part) == _ITEMS or size >= _ITEM_BYTES:
-                self._worker.send(encode(Items(number, tuple(part))))
+                self.worker.send(encode(Items(number, tuple(part))))
                 part.clear()
                 size = 0
-        self._worker.send(encode(Items(number, tuple(part))))
+        self.worker.send(encode(Items(number, tuple(part))))
 
     def _function_type(self, request: GetFunctionType) -> tuple[Any, ...]:
         if request.module is None:
@@ -315,7 +281,7 @@ class WorkerVM:
     def _set_statistics(self, request: SetStatistics) -> tuple[Any, ...]:
         statistics = self.vm.get_statistics()
         if request.table:
-            costs = self._worker.take_bulk()
+            costs = self.worker.take_bulk()
             statistics.set_cost_table(
                 [int.from_bytes(costs[at : at + 8], "big") for at in range(0, len(costs), 8)]
             )
@@ -338,7 +304,7 @@ class WorkerVM:
             self._handles.pop(handle, None)
 
     def _known(self, handle: int, kind: type[Any]) -> Any:
-        found = self._worker.caller_memory if handle == CALLER else self._handles.get(handle)
+        found = self.worker.caller_memory if handle == CALLER else self._handles.get(handle)
         if found is None:
             raise WasmEdgeError(
                 ErrCode.RuntimeError,
@@ -428,10 +394,10 @@ class WorkerVM:
     def _send_data(self, number: int, data: bytes) -> None:
         view = memoryview(data)
         for start in range(0, len(view), CHUNK):
-            self._worker.send(encode(Data(number, bytes(view[start : start + CHUNK]))))
+            self.worker.send(encode(Data(number, bytes(view[start : start + CHUNK]))))
 
     def _write_memory(self, request: WriteMemory) -> tuple[Any, ...]:
-        data = self._worker.take_bulk()
+        data = self.worker.take_bulk()
         self._known(request.handle, Memory).set_data(data, request.offset)
         return ()
 
@@ -456,7 +422,7 @@ class WorkerVM:
 
     def _start_wasi(self, request: InitWasi | Spawn, wasi: Any) -> Any:
         """Give its world to WASI, or to a new one."""
-        descriptors = self._worker.watchdog.take_descriptors(request.id)
+        descriptors = self.worker.watchdog.take_descriptors(request.id)
         try:
             if wasi is None:
                 wasi = self.vm.add_host_module(HostRegistration.WASI)
@@ -516,6 +482,9 @@ HANDLERS: dict[type[Message], Callable[[Any, Any], tuple[Any, ...]]] = {
     Operate: WorkerVM._operate,
     ReadMemory: WorkerVM._read_memory,
     WriteMemory: WorkerVM._write_memory,
+    Share: share,
+    Broadcast: broadcast,
+    Batch: run_batch,
     InitWasi: WorkerVM._init_wasi,
     InitCommands: init_commands,
     HasHost: has_host,

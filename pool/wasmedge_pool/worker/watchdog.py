@@ -125,6 +125,17 @@ class Watchdog:
             self._timed_out.discard(number)
             return timed_out
 
+    def again(self, timeout: int | None) -> bool:
+        """Give the request that runs its time anew; True when it had passed."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout / 1e6
+        with self._lock:
+            self._deadline = deadline
+            if self._running not in self._timed_out:
+                return False
+            self._timed_out.discard(self._running)
+            self._targets.discard(self._running)
+            return True
+
     @property
     def interrupted(self) -> bool:
         """Whether the running request is to end, or one that it is inside of."""
