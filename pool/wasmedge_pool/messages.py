@@ -391,8 +391,8 @@ class CallHandle(NamedTuple):
 class CallBindgen(NamedTuple):
     """Parent: make a wasm-bindgen call, of a registered module unless `module` is nil.
 
-    `kind` is a `BindgenReturn`; what is `passed` is from `wasmedge_pool.bindgen`, the bytes among them
-    in the chunks. Answered by a `Result` with the number, if it gives one; bytes come before, in
+    `kind` is a `BindgenReturn`; what is `passed` is from `wasmedge_pool.bindgen`, the bytes among
+    it in the chunks. Answered by a `Result` with the number, if it gives one; bytes come before, in
     `Data`, `most` of them.
     """
 
