@@ -43,14 +43,16 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def run(source: str, namespace: dict[str, Any], page: Path, line: int) -> None:
-    """Run a block, which may await at its top level."""
+def run(
+    runner: asyncio.Runner, source: str, namespace: dict[str, Any], page: Path, line: int
+) -> None:
+    """Run a block, which may await at its top level; all of a page in one event loop."""
     tree = ast.parse(source)
     ast.increment_lineno(tree, line)
     code = compile(tree, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     result = eval(code, namespace)
     if inspect.iscoroutine(result):
-        asyncio.run(result)
+        runner.run(result)
 
 
 def run_file(path: Path, source: str) -> None:
@@ -81,26 +83,34 @@ def test_the_examples_print_what_their_comments_say(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     namespace: dict[str, Any] = {}
-    for line, source in blocks(page, "python"):
-        named = re.match(r"# (\w+\.py)\n", source)
-        if named is not None:
-            run_file(tmp_path / named[1], source)
-            continue
-        run(source, namespace, page, line)
-        expected = re.findall(r"print\(.*\)  # (.*)$", source, re.MULTILINE)
-        assert capsys.readouterr().out.splitlines() == expected, f"{page.name}, line {line}"
+    with asyncio.Runner() as runner:
+        for line, source in blocks(page, "python"):
+            named = re.match(r"# (\w+\.py)\n", source)
+            if named is not None:
+                run_file(tmp_path / named[1], source)
+                continue
+            run(runner, source, namespace, page, line)
+            expected = re.findall(r"print\(.*\)  # (.*)$", source, re.MULTILINE)
+            assert capsys.readouterr().out.splitlines() == expected, f"{page.name}, line {line}"
 
 
-def test_the_readmes_example_prints_what_it_says() -> None:
+def test_the_readmes_examples_print_what_it_says() -> None:
     page = ROOT / "README.md"
-    [(example, output)] = re.findall(
-        r"```python\n(.*?)```\n\nprints `(.*?)`\.", read(page), re.DOTALL
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", example], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.stderr == ""
-    assert done.stdout == output + "\n"
+    text = read(page)
+    output = r"(?:prints `(.*?)`\.|prints\n\n```text\n(.*?)\n```)"
+    examples = re.findall(rf"```python\n(.*?)```\n\n{output}", text, re.DOTALL)
+    assert len(examples) == len(blocks(page, "python"))
+    for example, line, lines in examples:
+        done = subprocess.run(
+            [sys.executable, "-c", example],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.stderr == ""
+        assert done.stdout == (line or lines) + "\n"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
