@@ -54,6 +54,10 @@ class WasmEdgeProcessImportObject:
         self._allow_all = allow_all
         self._folder = os.fsencode(os.path.abspath(os.getcwd() if folder is None else folder))
 
+    async def registration(self, number: int) -> Request:
+        """The request that registers this with the VM of this number, which has none yet."""
+        return await self.request(number, register=True)
+
     async def request(self, number: int, *, register: bool) -> Request:
         """The request that gives all this to the VM of this number; with `register`, to one that
         has no wasmedge_process yet."""

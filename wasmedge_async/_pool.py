@@ -11,8 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from wasmedge_async._commands import WasmEdgeProcessImportObject
 from wasmedge_async._map import Results
+from wasmedge_async._process import Process
+from wasmedge_async._program import Environment, Preopens, Program
+from wasmedge_async._stdio import PIPE, Stream
 from wasmedge_async._vm import VM
+from wasmedge_async._wasi import WasiImportObject
 from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.batch import Many
 from wasmedge_pool.calls import PoolCall
@@ -81,7 +86,7 @@ class VMPool:
         config: Configure | None = None,
         progress: Callable[[CodeStatus], object] | None = None,
         *,
-        imports: Iterable[ImportObject] = (),
+        imports: Iterable[ImportObject | WasiImportObject | WasmEdgeProcessImportObject] = (),
         min_workers: int | None = None,
         max_workers: int | None = None,
         idle: float = 60.0,
@@ -288,6 +293,46 @@ class VMPool:
             yield _TenantVM(tenant)
         finally:
             await self._pool.release(tenant)
+
+    async def spawn(
+        self,
+        program: Program,
+        args: Iterable[str] | None = None,
+        env: Environment = (),
+        preopens: Preopens = (),
+        stdin: Stream = PIPE,
+        stdout: Stream = PIPE,
+        stderr: Stream = PIPE,
+        *,
+        allow_sockets: Iterable[str] = (),
+    ) -> Process:
+        """Start a WASI program in a worker, to talk to it while it runs; see `VM.spawn`.
+
+        It waits for its turn like a call, and the worker takes no calls until the program has
+        ended. `close()` waits for its end. Killing it ends the worker, which is replaced.
+
+        Raises:
+            WorkerDied: no worker could be started.
+            PoolClosed: the pool is closed.
+            TypeError, ValueError, OSError: as `VM.spawn`.
+        """
+        tenant = await self._pool.claim(with_module=False)
+        try:
+            process = await _TenantVM(tenant).spawn(
+                program,
+                args,
+                env,
+                preopens,
+                stdin,
+                stdout,
+                stderr,
+                allow_sockets=allow_sockets,
+            )
+        except BaseException:
+            await self._pool.release(tenant)
+            raise
+        process.when_ended(partial(self._pool.release_soon, tenant))
+        return process
 
     def actor(self, key: Hashable) -> VM:
         """Return the VM of a key: the same key reaches the same VM, with its state.

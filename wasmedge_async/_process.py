@@ -199,6 +199,10 @@ class Process(AsyncResource):
         """
         self._stop(signal.SIGKILL, self._kill)
 
+    def when_ended(self, then: Callable[[], object]) -> None:
+        """Have something called in the event loop when the program has ended."""
+        self._outcome.add_done_callback(lambda _: then())
+
     def _stop(self, asked: signal.Signals, stop: Callable[[], object]) -> None:
         if self._outcome.done():
             return

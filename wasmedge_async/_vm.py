@@ -215,7 +215,7 @@ class VM(BindgenCalls):
         if not actor.open:
             actor.begin()  # the numbers of its functions belong to one life of the VM
         if isinstance(import_object, WasiImportObject | WasmEdgeProcessImportObject):
-            await actor.ask(await import_object.request(actor.number, register=True))
+            await actor.ask(await import_object.registration(actor.number))
         else:
             await describe(import_object, actor.hosts).register(actor)
 

@@ -69,6 +69,10 @@ class WasiImportObject:
         )
         self._streams = (stdin, stdout, stderr)
 
+    async def registration(self, number: int) -> Request:
+        """The request that registers this with the VM of this number, which has none yet."""
+        return await self.request(number, register=True)
+
     async def request(self, number: int, *, register: bool) -> Request:
         """The request that gives all this to the VM of this number; with `register`, to one that
         has no WASI yet.

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from wasmedge_pool.backend import Death
 from wasmedge_pool.home import background
 from wasmedge_pool.hosting import HostFunctions
-from wasmedge_pool.registering import HostModule
+from wasmedge_pool.registering import Registrable
 from wasmedge_pool.request import Request
 from wasmedge_pool.sizing import Crew, PoolWorker
 from wasmedge_pool.tenant import Tenant
@@ -41,7 +41,7 @@ class Lodging:
         crew: Crew,
         begin: Callable[[], None],
         hosts: HostFunctions,
-        host_modules: Sequence[HostModule],
+        host_modules: Sequence[Registrable],
         idle: float | None,
     ) -> None:
         if idle is not None and not idle >= 0:

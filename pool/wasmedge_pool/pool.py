@@ -33,7 +33,7 @@ from wasmedge_pool.messages import (
     Validate,
     Value,
 )
-from wasmedge_pool.registering import describe
+from wasmedge_pool.registering import Registrable, describe
 from wasmedge_pool.request import Request
 from wasmedge_pool.scheduling import Claim, Schedule
 from wasmedge_pool.settings import config_to_wire
@@ -74,7 +74,7 @@ class WorkerPool:
         config: Configure | None,
         make_backend: Callable[[], Backend],
         *,
-        imports: Iterable[ImportObject] = (),
+        imports: Iterable[ImportObject | Registrable] = (),
         actor_idle: float | None = None,
         max_queue: int | None = None,
         on_call: Callable[[CallRecord], object] | None = None,
@@ -88,7 +88,9 @@ class WorkerPool:
         self._crew = Crew(self, limits, make_backend)
         self.hosts = HostFunctions()
         """The host functions that calls may call."""
-        modules = [describe(one, self.hosts) for one in imports]
+        modules: list[Registrable] = [
+            describe(one, self.hosts) if isinstance(one, ImportObject) else one for one in imports
+        ]
         self._lodging = Lodging(self._crew, self.begin, self.hosts, modules, actor_idle)
         self._broadcasts = Broadcasts(self._crew, self.hosts)
         self.ledger = Ledger(on_call)
@@ -101,6 +103,7 @@ class WorkerPool:
         self._first: asyncio.Future[None] | None = None
         self._first_worker: PoolWorker | None = None
         self._claims: dict[Tenant, PoolWorker] = {}
+        self._releases: set[asyncio.Task[None]] = set()
         self._drained: asyncio.Future[None] | None = None
         self._closed = False
         self._killed = False
@@ -210,7 +213,7 @@ class WorkerPool:
             raise VMLost(f"worker process {worker.mailbox.pid} ended before it had the module")
         requests = [
             Request(CreateVM(0, VM_NAME, self._config, 1)),
-            *[one.request(VM_NAME) for one in self._lodging.host_modules],
+            *[await one.registration(VM_NAME) for one in self._lodging.host_modules],
             Request(Load(0, VM_NAME, None), module),
             Request(Validate(0, VM_NAME)),
             self._broadcasts.pooled(Instantiate(0, VM_NAME)),
@@ -356,11 +359,11 @@ class WorkerPool:
         """The VM of a key, with the module; made when it is first used."""
         return self._lodging.actor(key, self._config)
 
-    async def claim(self) -> Tenant:
+    async def claim(self, *, with_module: bool = True) -> Tenant:
         """Wait, in the order of calls, for a worker that takes no calls until `release`.
 
         Returns:
-            A VM in it, with the module.
+            A VM in it, with the module or without one.
 
         Raises:
             PoolClosed, WorkerDied: as `call`.
@@ -372,7 +375,7 @@ class WorkerPool:
         try:
             await claim.future
             assert claim.worker is not None
-            tenant = self._lodging.new(self._config, True)
+            tenant = self._lodging.new(self._config, with_module)
             await answer(tenant.begin(claim.worker))
         except BaseException:
             if tenant is not None:
@@ -391,6 +394,12 @@ class WorkerPool:
             await tenant.close()
         finally:
             self._free(self._claims.pop(tenant))
+
+    def release_soon(self, tenant: Tenant) -> None:
+        """Do so in the background."""
+        task = background(self.release(tenant))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
 
     def _free(self, worker: PoolWorker) -> None:
         worker.exclusive = False

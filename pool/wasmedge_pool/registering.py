@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from wasmedge_pool.handles import Global, Memory, Owner, Place, Table
 from wasmedge_pool.hosting import HostFunctions
@@ -13,7 +13,14 @@ from wasmedge_runtime.errors import ErrCode, WasmEdgeError
 from wasmedge_runtime.types import ExternType
 from wasmedge_runtime.values import ExternRef, FuncRef
 
-__all__ = ["HostModule", "describe"]
+__all__ = ["HostModule", "Registrable", "describe"]
+
+
+class Registrable(Protocol):
+    """What can be registered with a worker's VM."""
+
+    async def registration(self, number: int) -> Request:
+        """The request that registers it with the VM of this number."""
 
 
 class HostModule(NamedTuple):
@@ -26,7 +33,7 @@ class HostModule(NamedTuple):
     references: list[ExternRef]
     shared: list[Table | Memory | Global]
 
-    def request(self, number: int) -> Request:
+    async def registration(self, number: int) -> Request:
         """The request that registers it with the VM of this number."""
         message = RegisterImport(0, number, self.name, self.functions, self.exports)
         request = Request(message, self.content, references=self.references)
@@ -38,7 +45,7 @@ class HostModule(NamedTuple):
         for shared in self.shared:
             shared.claim()
         try:
-            waiting = owner.ask(self.request(owner.number))
+            waiting = owner.ask(await self.registration(owner.number))
             life = owner.life
             handles = await waiting
         except BaseException:

@@ -22,7 +22,7 @@ from wasmedge_pool.home import background
 from wasmedge_pool.hosting import HostFunctions, answer, open_scope
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import CreateVM, DropVM, GetCodeStatus, Share
-from wasmedge_pool.registering import HostModule
+from wasmedge_pool.registering import Registrable
 from wasmedge_pool.request import Request
 from wasmedge_pool.sizing import PoolWorker
 
@@ -37,7 +37,7 @@ class Landlord(Protocol):
         """The pool's host functions."""
 
     @property
-    def host_modules(self) -> Sequence[HostModule]:
+    def host_modules(self) -> Sequence[Registrable]:
         """The pool's host modules."""
 
     async def home(self) -> PoolWorker:
@@ -225,7 +225,7 @@ class Tenant:
             self._created = create.future
             create.future.add_done_callback(_seen)
             mailbox.submit(create)
-            setup = [module.request(self.number) for module in self._pool.host_modules]
+            setup = [await one.registration(self.number) for one in self._pool.host_modules]
             if self._with_module:
                 setup.append(Request(Share(0, self.number, VM_NAME), vm=self, hosts=self.hosts))
             for request in setup:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VM", "VMState"]
 
+_HostModule: TypeAlias = "WasiImportObject | WasmEdgeProcessImportObject"
 _Int: TypeAlias = Literal[BindgenReturn.I32, BindgenReturn.I64]
 
 _LOAD = "load_wasm_file, load_wasm_buffer or load_wasm_ast"
@@ -494,13 +495,13 @@ class VM(Closable):
             self._state = VMState.VALIDATED
 
 
-def _host_modules(config: Configure) -> dict[HostRegistration, ImportObject]:
+def _host_modules(config: Configure) -> dict[HostRegistration, _HostModule]:
     """The host modules that a configuration asks for."""
     return {registration: _host_module(registration) for registration in config.host_registrations}
 
 
-def _host_module(registration: HostRegistration) -> ImportObject:
-    host: ImportObject
+def _host_module(registration: HostRegistration) -> _HostModule:
+    host: _HostModule
     if registration is HostRegistration.WASI:
         from wasmedge_runtime.wasi import WasiImportObject
 

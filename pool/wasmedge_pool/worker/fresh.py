@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wasmedge_pool.messages import Broadcast, ProtocolError, Share
-from wasmedge_runtime.configure import Configure, HostRegistration
+from wasmedge_runtime.configure import Configure
 from wasmedge_runtime.errors import ErrCode, WasmEdgeError
 from wasmedge_runtime.loader import Loader
 from wasmedge_runtime.module import AST
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wasmedge_pool.worker.vm import WorkerVM
-    from wasmedge_runtime.wasi import WasiImportObject
 
 __all__ = ["FreshVM", "broadcast", "make_vm", "share"]
 
@@ -29,7 +28,7 @@ class FreshVM(VM):
         self._fresh_loader = Loader(config)
         self._keeps_state = True
         self._used = False
-        self._wasi: WasiImportObject | None = None
+        self._restarts: list[Callable[[], None]] = []
         self.ast: AST | None = None
         """The module that it has loaded."""
 
@@ -49,20 +48,21 @@ class FreshVM(VM):
         """Instantiate; what was kept by `broadcast` is forgotten."""
         super().instantiate()
         self._used = False
-        self._wasi = self.get_import_object(HostRegistration.WASI)
+        self._restarts = [host.restart for host in self._hosts.values()]
 
     def _refresh(self) -> None:
         if self._keeps_state and self.store.anonymous is not None:
             self.store.anonymous.reset()
-        if self._wasi is not None:
-            self._wasi.restart()
+        for restart in self._restarts:
+            restart()
 
     def execute(self, function: str, *args: Any) -> list[Any]:
         """Call a function on a fresh instance."""
         if self._used:
             self._refresh()
-        elif self._wasi is not None:
-            self._wasi.restart()
+        else:
+            for restart in self._restarts:
+                restart()
         self._used = True
         return super().execute(function, *args)
 
@@ -90,7 +90,7 @@ class FreshVM(VM):
             super().execute(function)  # raises what it raises for one call
             raise WasmEdgeError(ErrCode.FuncNotFound)
         self._used = True
-        return call, kind, self._refresh if self._keeps_state or self._wasi is not None else None
+        return call, kind, self._refresh if self._keeps_state or self._restarts else None
 
 
 def make_vm(config: Configure, fresh: bool) -> VM:
