@@ -12,7 +12,7 @@ os.environ["WASMEDGE_CACHE_DIR"] = str(Path(__file__).resolve().parent.parent / 
 
 def main() -> None:
     """Measure row by row, telling on standard error what is done."""
-    from benchmarks import rates, report, rows, wasi
+    from benchmarks import awaited, rates, report, rows, wasi
 
     def tell(what: str) -> None:
         print(what, file=sys.stderr, flush=True)
@@ -29,6 +29,10 @@ def main() -> None:
     all_rows += wasi.rows()
     tell("rates ...")
     measured = rates.rates()
+    tell("awaited ...")
+    awaiting = awaited.in_child()
+    all_rows += awaiting.rows
+    measured |= awaiting.rates
     print(report.table(all_rows, means, measured))
     report.write(all_rows, means, measured)
     print("written to benchmarks/results: results.md, results.json, results.svg")

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-LABEL, PLOT, RIGHT = 250, 480, 60  # widths in pixels
+LABEL, PLOT, RIGHT = 330, 480, 60  # widths in pixels
 ROW, TOP, BOTTOM = 24, 56, 34  # heights in pixels
-TICKS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+TICKS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 
 GOOD, BAD, INK, FAINT = "#2f7d5b", "#c2562d", "#222222", "#cccccc"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks import build
 from benchmarks.engines import Ours, Wasmtime, native
@@ -65,6 +65,14 @@ class Mean:
     ratio: float
     aim: float | None = None
     is_ours: bool = True  # False: two others compared, which belongs into the table only
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one measurement gives: rows, and some of them once more as rates, as text by name."""
+
+    rows: list[Row]
+    rates: dict[str, str] = field(default_factory=dict)
 
 
 def _agreeing(runs: dict[str, Callable[[], object]]) -> dict[str, Callable[[], object]]:
