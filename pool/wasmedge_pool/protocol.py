@@ -40,7 +40,8 @@ def encode(message: Message) -> bytes:
     Raises:
         ValueError: the body would be longer than `MAX_MESSAGE`.
     """
-    body: bytes = _pack((TAGS[type(message)], *message))
+    # Adding tuples takes half the time of unpacking one.
+    body: bytes = _pack((TAGS[type(message)],) + message)  # noqa: RUF005
     if len(body) > MAX_MESSAGE:
         raise ValueError(
             f"a message of {len(body)} bytes is too long to send; the limit is {MAX_MESSAGE}"
@@ -143,7 +144,11 @@ class Decoder:
         if len(fields) != len(checks) + 1:
             raise ProtocolError(f"a {record.__name__} with {len(fields) - 1} fields")
         values = fields[1:]
-        for name, check, value in zip(record._fields, checks, values, strict=True):
+        # As many of each, and neither `strict` nor names: half the time.
+        for check, value in zip(checks, values):  # noqa: B905
             if not check(value):
-                raise ProtocolError(f"a {record.__name__} whose {name} is wrong")
-        return record._make(values)
+                right = [ok(field) for ok, field in zip(checks, values, strict=True)]
+                wrong = record._fields[right.index(False)]
+                raise ProtocolError(f"a {record.__name__} whose {wrong} is wrong")
+        # What `_make` does, without its call and its count, which is right.
+        return tuple.__new__(record, values)

@@ -66,12 +66,14 @@ class Schedule:
         if holder is not None:
             self._enter(call, holder)
         crew = self._crew
+        crowded = not self.empty
         self._queue.append(call)
         if call.expires is not None:
             self._expiries.add(call)
         if len(crew.places) < crew.limits.minimum:
             crew.fill()
-        self.dispatch()
+        if not crowded:  # otherwise there was no room, and whoever makes some dispatches
+            self.dispatch()
 
     def take_back(self, requests: Sequence[Request]) -> None:
         """Put calls that did not begin before all others."""
