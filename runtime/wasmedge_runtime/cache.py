@@ -106,6 +106,11 @@ def engine_fingerprint() -> str:
     return digest.hexdigest()
 
 
+def architecture() -> str:
+    """What code is compiled for that every processor of the architecture can run."""
+    return f"{sys.platform} {platform.machine()}"
+
+
 @functools.cache
 def machine() -> str:
     """What code is compiled for and with: the processor's model and features, LLVM's version.

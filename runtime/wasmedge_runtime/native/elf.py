@@ -14,9 +14,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
+HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+SECTION = struct.Struct("<IIQQQQIIQQ")
+SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QQq")
 
 _ET_REL = 1
@@ -119,7 +119,7 @@ def parse(data: bytes) -> ObjectFile:
 
 
 def _parse(data: bytes) -> ObjectFile:
-    header = _HEADER.unpack_from(data)
+    header = HEADER.unpack_from(data)
     ident, kind, machine, section_offset, section_count = (
         header[0],
         header[1],
@@ -131,7 +131,7 @@ def _parse(data: bytes) -> ObjectFile:
         raise ObjectError("not a 64-bit little-endian relocatable ELF file")
     if machine not in (_EM_X86_64, _EM_AARCH64):
         raise ObjectError(f"unsupported machine {machine}")
-    headers = [_SECTION.unpack_from(data, section_offset + i * 64) for i in range(section_count)]
+    headers = [SECTION.unpack_from(data, section_offset + i * 64) for i in range(section_count)]
 
     def content(index: int) -> bytes:
         _, _, _, _, offset, size, *_ = headers[index]
@@ -170,7 +170,7 @@ def _parse(data: bytes) -> ObjectFile:
         if sh_type != _SHT_SYMTAB:
             continue
         names = content(link)
-        for name, _, _, section, value, size in _SYMBOL.iter_unpack(content(index)):
+        for name, _, _, section, value, size in SYMBOL.iter_unpack(content(index)):
             if section in sections and value + size > sections[section].size:
                 raise ObjectError("symbol outside its section")
             if section == _SHN_COMMON:

@@ -7,7 +7,7 @@ from typing import IO, Any
 import msgpack
 
 MODULE, UNIT = 0, 1
-"""Requests: [MODULE, bytes, proposals, variant, cache folder, engine], where the last is the
+"""Requests: [MODULE, bytes, proposals, variant, target, cache folder, engine], where the last is the
 fingerprint of the parent's, and [UNIT, number, patience] for a unit of the last module: how many
 seconds to wait if another process works on it."""
 
