@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import array
 import hashlib
+import os
 import struct
+from pathlib import Path
 from typing import NamedTuple
 
 import msgpack
@@ -139,6 +141,33 @@ def described(variant: Variant) -> str:
     return ", ".join(parts) + " code"
 
 
+def describe(path: str | os.PathLike[str], ast: AST) -> list[str]:
+    """What compiled code a file has, for people, a line each; nothing if it has none.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    data = Path(path).read_bytes()
+    found = find(data)
+    if found is None:
+        return []
+    kind = "native: a shared library" if data.startswith(_ELF_MAGIC) else "universal: a section"
+    lines = [f"compiled code ({kind})"]
+    head = found.head
+    if head is not None:
+        level, generic = head.target
+        lines += [
+            f"  optimization: {level.name}",
+            f"  processor: {'any from ' if generic else ''}{head.processor}",
+            f"  kind: {described(head.variant)}",
+            f"  made by: wasmedge-async {head.version}",
+            f"  size: {len(found.code):,} bytes, {len(ast.bodies):,} functions",
+        ]
+    refusal = found.refusal(ast, trusted=False)
+    lines.append(f"  used: {'yes' if refusal is None else f'no, {refusal}'}")
+    return lines
+
+
 def machine_name(generic: bool) -> str:
     """What decides whether code can run here, as a digest."""
     return cache.architecture() if generic else cache.machine()
@@ -156,11 +185,6 @@ def find(data: bytes) -> Precompiled | None:
         return None
     start, content, end = place
     return _read(data[:start] + data[end:], memoryview(data)[content:end])
-
-
-def is_native(data: bytes) -> bool:
-    """Whether a file is a shared library."""
-    return data.startswith(_ELF_MAGIC)
 
 
 def _section(data: bytes) -> tuple[int, int, int] | None:
