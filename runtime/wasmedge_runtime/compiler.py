@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -42,15 +41,11 @@ class Compiler(Closable):
             raises ends `compile`.
     """
 
-    def __init__(
-        self, config: Configure | None = None, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, config: Configure | None = None, progress: Progress | None = None) -> None:
         self._config = Configure() if config is None else config.copy()
         self._progress = progress
 
-    def compile(
-        self, in_path: str | os.PathLike[str], out_path: str | os.PathLike[str]
-    ) -> None:
+    def compile(self, in_path: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> None:
         """Compile the module in a file, and write another file, which takes the place of what was
         there once it is complete.
 

@@ -27,7 +27,7 @@ from .configure import CompilerOptimizationLevel
 from .module import AST
 from .native import elf
 from .native.code import CodeRegion, LoadedImage
-from .native.code_image import CodeImage, Segment, check
+from .native.code_image import EXECUTE, CodeImage, Segment, check
 from .version import __version__
 
 SECTION = "wasmedge-async"
@@ -115,7 +115,7 @@ class Precompiled:
         """Why it is not the code that instances need, or None if it is."""
         if self.head is None or self.head.variant == variant:
             return None
-        return f"it is {described(self.head.variant)}, and {described(variant)} is needed"
+        return f"it is {described(self.head.variant)}, {described(variant)} is needed"
 
     def load(self) -> LoadedImage:
         """The code in memory."""
@@ -133,12 +133,9 @@ class Precompiled:
 
 def described(variant: Variant) -> str:
     """A variant for people."""
-    parts = ["guarded" if variant.guarded else "checked"]
-    if variant.counting:
-        parts.append("counting instructions")
-    if variant.gas:
-        parts.append("measuring cost")
-    return ", ".join(parts) + " code"
+    memory = "guarded" if variant.guarded else "checked"
+    counting = " and counting" if variant.counting else ""
+    return memory + counting + (" and measuring cost" if variant.gas else "")
 
 
 def describe(path: str | os.PathLike[str], ast: AST) -> list[str]:
@@ -159,9 +156,10 @@ def describe(path: str | os.PathLike[str], ast: AST) -> list[str]:
         lines += [
             f"  optimization: {level.name}",
             f"  processor: {'any from ' if generic else ''}{head.processor}",
-            f"  kind: {described(head.variant)}",
+            f"  variant: {described(head.variant)}",
             f"  made by: wasmedge-async {head.version}",
-            f"  size: {len(found.code):,} bytes, {len(ast.bodies):,} functions",
+            f"  size: {sum(s.filled for s in head.image.segments if s.flags & EXECUTE):,} bytes, "
+            f"{len(ast.bodies):,} functions",
         ]
     refusal = found.refusal(ast, trusted=False)
     lines.append(f"  used: {'yes' if refusal is None else f'no, {refusal}'}")

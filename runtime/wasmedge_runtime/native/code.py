@@ -232,8 +232,8 @@ class CodeRegion:
                 raise elf.ObjectError(f"code refers to {name!r}, which is not allowed")
         with self._lock:
             self._collect()
-            # All of it among the guest code: signal handlers may take for such what is not executed,
-            # or has no effects that could be half done.
+            # All of it among the guest code: signal handlers may take for such what is not
+            # executed, or has no effects that could be half done.
             size = image.length + max(ALIGNMENT - libc.PAGE_BYTES, 0)
             block = _Block(self.guest, self.guest.allocate(size), size)
         try:
@@ -327,9 +327,7 @@ class LoadedCode:
 class LoadedImage:
     """The code of a whole module in executable memory, given back with its last holder."""
 
-    def __init__(
-        self, region: CodeRegion, block: _Block, start: int, image: CodeImage
-    ) -> None:
+    def __init__(self, region: CodeRegion, block: _Block, start: int, image: CodeImage) -> None:
         self._region = region
         self._block = block
         self._image = image

@@ -26,6 +26,8 @@ ALIGNMENT = 4096 if _IS_X86 else 65536
 READ, WRITE, EXECUTE = 4, 2, 1
 """Bits of `Segment.flags`, as in an ELF program header."""
 
+_LARGEST = 1 << 30
+
 HEADER_BYTES = ctypes.sizeof(ModuleHeader)
 
 STUB = elf.jump_stub(_IS_X86, 0)
@@ -84,6 +86,8 @@ def check(image: CodeImage, size: int, functions: int) -> None:
     Raises:
         ObjectError: it cannot.
     """
+    if image.length > _LARGEST:
+        raise elf.ObjectError("the image is too large")
     table = image.header + HEADER_BYTES + 8 * functions
     held = {EXECUTE: 0, WRITE: 0}
     for segment in image.segments:

@@ -81,9 +81,9 @@ def link(
         for file, data in zip(files, objects, strict=True):
             file.write_bytes(data)
         output = folder / "module.so"
-        options = ["-shared", "-o", output, "-z", "noexecstack", "-z", f"max-page-size={ALIGNMENT}"]
+        options = ["-shared", "-z", "noexecstack", "-z", f"max-page-size={ALIGNMENT}"]
         done = subprocess.run(
-            [linker, *options, *files],
+            [linker, *options, "-o", output, *files],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -103,7 +103,8 @@ def link(
 
 
 def _common(folder: Path, externals: Sequence[str], functions: int) -> str:
-    """What the units share, as IR: header and function table, jumps to the C library, the module."""
+    """What the units share, as IR: header and function table, jumps to the C library, the module
+    itself."""
     size = HEADER_BYTES + 8 * functions
     lines = [
         f"@{_HEADER_SYMBOL} = hidden global [{size} x i8] zeroinitializer, align 16",
