@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from wasmedge_runtime.binary.customs import find_custom
 from wasmedge_runtime.binary.sections import ModuleParser
 from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Configure
@@ -15,7 +16,8 @@ from wasmedge_runtime.log import log_stage, logger
 from wasmedge_runtime.module import AST
 
 _LIBRARY = b"\x7fELF"
-_SECTION = b"wasmedge-async"
+SECTION = b"wasmedge-async"
+"""Name of the custom section with compiled code."""
 
 
 class Loader(Closable):
@@ -86,10 +88,11 @@ class Loader(Closable):
         self._check_open()
         started = time.perf_counter()
         found = None
-        if data.startswith(_LIBRARY) or _SECTION in data:
+        place = find_custom(data, SECTION)
+        if place is not None or data.startswith(_LIBRARY):
             from wasmedge_runtime import precompiled  # most files have no code in them
 
-            found = precompiled.find(data)
+            found = precompiled.find(data, place)
         ast = ModuleParser(data if found is None else found.module, self._proposals).parse()
         if found is not None:
             refusal = found.refusal(ast, self._trusts)

@@ -22,22 +22,20 @@ from typing import NamedTuple
 import msgpack
 
 from . import cache, signing
+from .binary.customs import find_custom
 from .codegen.context import Target, Variant
 from .configure import CompilerOptimizationLevel
+from .loader import SECTION
 from .module import AST
 from .native import elf
 from .native.code import CodeRegion, LoadedImage
 from .native.code_image import EXECUTE, CodeImage, Segment, check
 from .version import __version__
 
-SECTION = "wasmedge-async"
-"""Name of the custom section."""
-
 _MAGIC = b"WAsync\0\1"
 _TRAILER = struct.Struct(f"<32s{signing.TAG_BYTES}sQ8s")
 
 _ELF_MAGIC = b"\x7fELF"
-_WASM_PREAMBLE = b"\0asm\1\0\0\0"
 
 
 class Head(NamedTuple):
@@ -145,7 +143,7 @@ def describe(path: str | os.PathLike[str], ast: AST) -> list[str]:
         OSError: the file cannot be read.
     """
     data = Path(path).read_bytes()
-    found = find(data)
+    found = find(data, find_custom(data, SECTION))
     if found is None:
         return []
     kind = "native: a shared library" if data.startswith(_ELF_MAGIC) else "universal: a section"
@@ -171,45 +169,21 @@ def machine_name(generic: bool) -> str:
     return cache.architecture() if generic else cache.machine()
 
 
-def find(data: bytes) -> Precompiled | None:
-    """The compiled code in a file; None when there is none."""
-    if data.startswith(_ELF_MAGIC):
+def find(data: bytes, place: tuple[int, int, int] | None) -> Precompiled | None:
+    """The compiled code in a file; None when there is none.
+
+    Args:
+        data: all of the file.
+        place: where the section with the code is, as `find_custom` gives it.
+    """
+    if place is None:
         from .native.shared_library import module_of  # rare
 
         module = module_of(data)
         return None if module is None else _read(module, memoryview(data))
-    place = _section(data)
-    if place is None:
-        return None
     start, content, end = place
-    return _read(data[:start] + data[end:], memoryview(data)[content:end])
-
-
-def _section(data: bytes) -> tuple[int, int, int] | None:
-    """Where the section with the code begins, where its content does, and where it ends."""
-    name = bytes([len(SECTION)]) + SECTION.encode()
-    if not data.startswith(_WASM_PREAMBLE) or name not in data:
-        return None
-    at = len(_WASM_PREAMBLE)
-    while at < len(data):
-        start, number = at, data[at]
-        size = shift = 0
-        while True:
-            at += 1
-            if at >= len(data) or shift > 28:
-                return None
-            size |= (data[at] & 0x7F) << shift
-            shift += 7
-            if not data[at] & 0x80:
-                break
-        at += 1
-        end = at + size
-        if end > len(data):
-            return None
-        if number == 0 and data.startswith(name, at, end):
-            return start, at + len(name), end
-        at = end
-    return None
+    module = data[:start] if end == len(data) else data[:start] + data[end:]
+    return _read(module, memoryview(data)[content:end])
 
 
 def _read(module: bytes, data: memoryview) -> Precompiled:
@@ -234,7 +208,7 @@ def write(ast: AST, code: bytes, head: Head) -> bytes:
 
 def with_section(module: bytes, content: bytes) -> bytes:
     """A module with the code in a section at its end."""
-    name = bytes([len(SECTION)]) + SECTION.encode()
+    name = bytes([len(SECTION)]) + SECTION
     size = len(name) + len(content)
     encoded = bytearray()
     while size > 0x7F:

@@ -11,9 +11,7 @@ import contextlib
 import hmac
 import logging
 import os
-import secrets
 import stat
-import tempfile
 from pathlib import Path
 
 from . import cache
@@ -68,6 +66,9 @@ def _read() -> bytes | None:
 
 def _make() -> bytes | None:
     """A new key, whole from the moment that others can see it; theirs if they were faster."""
+    import secrets  # only who signs for the first time needs them
+    import tempfile
+
     place = cache.folder()
     if place is None:
         return None

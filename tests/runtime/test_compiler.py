@@ -31,10 +31,13 @@ from wasmedge_runtime import (
     Validator,
     ValType,
     WasmEdgeError,
+    precompiled,
 )
+from wasmedge_runtime.binary.customs import find_custom
 from wasmedge_runtime.executor import Executor
+from wasmedge_runtime.loader import SECTION
 from wasmedge_runtime.native.code import CodeRegion
-from wasmedge_runtime.precompiled import SECTION, find
+from wasmedge_runtime.precompiled import Precompiled
 from wasmedge_runtime.store import Store
 from wasmedge_runtime.vm import VM
 
@@ -93,6 +96,11 @@ def options(
     config.compiler_output_format = output_format
     config.compiler_optimization_level = level
     return config
+
+
+def find(data: bytes) -> Precompiled | None:
+    """The compiled code in a file."""
+    return precompiled.find(data, find_custom(data, SECTION))
 
 
 @pytest.fixture
@@ -319,7 +327,7 @@ def test_a_universal_file_is_the_module_with_one_more_section(module: Path) -> N
     plain = module.read_bytes()
     assert data.startswith(plain)
     assert data[len(plain)] == 0
-    assert SECTION.encode() in data[len(plain) :][:20]
+    assert SECTION in data[len(plain) :][:20]
     assert Loader().load_buffer(data).precompiled is not None
     assert [e.external_name for e in Loader().load_buffer(data).list_exports()] == [
         e.external_name for e in Loader().load_buffer(plain).list_exports()

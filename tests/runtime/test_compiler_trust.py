@@ -28,8 +28,11 @@ from wasmedge_runtime import (
     precompiled,
     signing,
 )
+from wasmedge_runtime.binary.customs import find_custom
+from wasmedge_runtime.loader import SECTION
 from wasmedge_runtime.module import AST
 from wasmedge_runtime.native.code import CodeRegion
+from wasmedge_runtime.precompiled import Precompiled
 
 FORMATS = list(CompilerOutputFormat)
 TEXT = """(module (func $fib (export "fib") (param i32) (result i32)
@@ -39,6 +42,11 @@ TEXT = """(module (func $fib (export "fib") (param i32) (result i32)
 
 DAMAGED = "it is damaged or was altered"
 FOREIGN = "this user did not make it"
+
+
+def find(data: bytes) -> Precompiled | None:
+    """The compiled code in a file."""
+    return precompiled.find(data, find_custom(data, SECTION))
 
 
 @pytest.fixture(autouse=True)
@@ -113,11 +121,11 @@ def positions(path: Path, output_format: CompilerOutputFormat) -> Iterator[int]:
     """Bytes all over what belongs to the code: everything behind the module and the name of the
     section; of a library, what is executed, and what is behind the library."""
     data = path.read_bytes()
-    found = precompiled.find(data)
+    found = find(data)
     assert found is not None
     assert found.head is not None
     if output_format == CompilerOutputFormat.WASM:
-        start = data.index(precompiled.SECTION.encode()) + len(precompiled.SECTION)
+        start = data.index(SECTION) + len(SECTION)
         yield from range(start, len(data))
     else:
         for segment in found.head.image.segments:
@@ -146,7 +154,7 @@ def test_a_file_with_one_altered_byte_runs_without_its_code(
         caplog.clear()
         with caplog.at_level("WARNING", "wasmedge"):
             state = run(path, config)
-        tag = data.rindex(signing.sign(precompiled.find(data).digest))  # type: ignore[union-attr]
+        tag = data.rindex(signing.sign(find(data).digest))  # type: ignore[union-attr]
         if config is not None and tag <= place < tag + signing.TAG_BYTES:
             assert state == CodeState.PRECOMPILED  # the tag is what trusting does without
             used.clear()
@@ -159,7 +167,7 @@ def test_a_file_with_one_altered_byte_runs_without_its_code(
 def test_a_damaged_library_runs_right_or_is_refused(tmp_path: Path, used: list[int]) -> None:
     path = compiled(tmp_path, CompilerOutputFormat.NATIVE)
     data = path.read_bytes()
-    found = precompiled.find(data)
+    found = find(data)
     assert found is not None
     module = data.index(found.module)
     for place in random.Random(6).sample(range(len(data)), 300):
@@ -195,7 +203,7 @@ def test_another_module_does_not_get_the_code(
     tmp_path: Path, used: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     path = compiled(tmp_path, text=TEXT.replace("i32.const 1)", "i32.const 7)"))
-    found = precompiled.find(path.read_bytes())
+    found = find(path.read_bytes())
     assert found is not None
     plain = wat(TEXT)
     path.write_bytes(plain + path.read_bytes()[len(found.module) :])
