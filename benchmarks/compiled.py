@@ -46,7 +46,7 @@ executor.invoke(store, "_start")
 
 
 def rows() -> Iterator[Row]:
-    """The start of QuickJS in both formats, and of its module, if that is there."""
+    """The start of QuickJS from files of both formats, if its module is there."""
     for _, module in installed(["qjs"]):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

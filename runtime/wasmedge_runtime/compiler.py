@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +64,7 @@ class Compiler(Closable):
         ast = Loader(config).load_file(in_path)
         Validator(config).validate(ast)
         ast.precompiled = None
-        if output.exists() and output.samefile(in_path):
+        if _is_same(output, in_path):
             raise WasmEdgeError(
                 ErrCode.IllegalPath,
                 f"invalid path: {output} is the module itself; write to another file",
@@ -90,29 +90,40 @@ class Compiler(Closable):
                 code, image = shared_library.link(linker, ast.data, objects, functions)
             head = precompiled.make_head(ast, target, variant, image, runs)
             content = precompiled.write(ast, code, head)
-            file.write(content if native else precompiled.with_section(ast.data, content))
-            if config.compiler_dump_ir:
-                for number, text in enumerate(whole.ir()):
+            dumps = whole.ir() if config.compiler_dump_ir else []
+            try:
+                file.write(content if native else precompiled.with_section(ast.data, content))
+                file.flush()
+                for number, text in enumerate(dumps):
                     output.with_name(f"{output.name}.{number}.ll").write_text(text)
+            except OSError as error:
+                raise _unwritable(output, error) from error
+
+
+def _is_same(path: Path, other: str | os.PathLike[str]) -> bool:
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):
+        return False  # it is not there, or cannot be
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file that gets its name when the block has ended without an exception."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    temporary = path.with_name(f".wasmedge-{secrets.token_hex(8)}")
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        if path.exists() and not path.is_file():
+            raise ValueError("it is there and no ordinary file")
+        descriptor = os.open(temporary, flags, 0o666)
     except (OSError, ValueError) as error:
         raise _unwritable(path, error) from error
-    temporary = Path(name)
     try:
         with open(descriptor, "wb") as file:
             yield file
         try:
-            if path.is_dir():
-                raise IsADirectoryError(None, "it is a folder")
-            temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -121,10 +132,3 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 def _unwritable(path: Path, error: OSError | ValueError) -> WasmEdgeError:
     reason = error.strerror if isinstance(error, OSError) else error
     return WasmEdgeError(ErrCode.IllegalPath, f"invalid path: cannot write {path}: {reason}")
-
-
-def _umask() -> int:
-    """What new files are not to be allowed; the system tells only who changes it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -79,7 +79,8 @@ class Loader(Closable):
         return self.load_content(data, "the buffer")
 
     def load_content(self, data: bytes, name: str) -> AST:
-        """Read what is in a file; errors as those of `load_buffer`.
+        """Read what was in a file of either format, for who has read it; errors as those of
+        `load_buffer`.
 
         Args:
             data: all of it.

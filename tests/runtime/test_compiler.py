@@ -417,7 +417,8 @@ def test_outputs_that_cannot_be_written_are_named_and_leave_nothing(module: Path
     for output, reason in (
         (folder / "no" / "out.wasm", "No such file"),
         (module / "out.wasm", "Not a directory"),
-        (folder, "it is a folder"),
+        (folder, "it is there and no ordinary file"),
+        (Path(os.devnull), "it is there and no ordinary file"),
         (Path("out\0.wasm"), "null"),
     ):
         with pytest.raises(WasmEdgeError, match=f"cannot write .*{reason}") as error:
