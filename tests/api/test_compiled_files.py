@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,9 @@ def test_a_pool_runs_compiled_files(run: Run[None], compiled: Path) -> None:
     async def main() -> None:
         async with VMPool(compiled, workers=1) as pool:
             assert await pool.execute("fib", 20) == [10946]
+            while pool.code_status is None:
+                await asyncio.sleep(0.01)
+            assert pool.code_status.state == CodeState.PRECOMPILED
 
     run(main())
 

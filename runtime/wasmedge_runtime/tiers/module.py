@@ -361,6 +361,8 @@ class CompiledModule:
 
     def check_stored(self) -> None:
         """Look at the optimised units in the cache: those that are damaged are to be made again."""
+        if self._image is not None:
+            return  # it has all code, and none of it is in the cache
         damaged = {number for number in self._stored if load_unit(self.name(number)) is None}
         with self._lock:
             self._stored -= damaged
