@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ TEXT = """(module
   (func $divide (export "divide") (param i32) (result i32) (i32.div_u (i32.const 1) (local.get 0)))
   (func (export "load") (param i32) (result i32) (i32.load (local.get 0)))
   (func $deep (export "deep") (param i32) (result i32) (call $deep (local.get 0)))
+  (func (export "spin") (loop (br 0)))
   (func (export "ref") (result funcref) (ref.func $fib)))"""
 
 CALLS: list[tuple[str, list[Any], list[Any]]] = [
@@ -186,7 +188,7 @@ def test_no_mode_compiles_anything_of_a_compiled_file(
     with vm_of(path, config) as vm:
         check_calls(vm)
         status = vm.get_code_status()
-    assert status == CodeStatus(CodeState.PRECOMPILED, 12, 0, 12, True)
+    assert status == CodeStatus(CodeState.PRECOMPILED, 13, 0, 13, True)
 
 
 def test_the_levels_reach_llvm(tmp_path: Path) -> None:
@@ -298,6 +300,42 @@ def test_another_set_of_proposals_validates_the_module_again(module: Path) -> No
     ast = Loader(config).load_file(path)
     with pytest.raises(LoadError, match="SIMD"):
         Validator(config).validate(ast)
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+@pytest.mark.parametrize("level", [CompilerOptimizationLevel.O0, CompilerOptimizationLevel.O3])
+def test_compiled_code_can_be_interrupted(
+    module: Path, output_format: CompilerOutputFormat, level: CompilerOptimizationLevel
+) -> None:
+    with vm_of(compiled(module, options(output_format, level))) as vm:
+        stopped = threading.Event()
+
+        def interrupt() -> None:
+            while not stopped.wait(0.01):  # a call that is not running yet cannot be interrupted
+                vm.store.interrupt()
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        try:
+            with pytest.raises(Trap) as trap:
+                vm.execute("spin")
+        finally:
+            stopped.set()
+            thread.join()
+        assert trap.value.code == ErrCode.Interrupted
+        assert trap.value.frames == ("spin",)
+        assert vm.execute("fib", 10) == [89]
+        assert state(vm) == CodeState.PRECOMPILED
+
+
+def test_instances_share_the_code_of_a_file(module: Path) -> None:
+    path = compiled(module)
+    with vm_of(path) as first, vm_of(path) as second:
+        instances = [vm.store.anonymous for vm in (first, second)]
+        assert instances[0] is not None
+        assert instances[1] is not None
+        assert instances[0].loaded is instances[1].loaded
+        check_calls(second)
 
 
 def test_trap_frames_are_named_in_compiled_code(module: Path) -> None:
