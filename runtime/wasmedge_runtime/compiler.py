@@ -19,6 +19,7 @@ from .loader import Loader
 from .log import log_stage
 from .native import shared_library
 from .native.code_image import lay_out
+from .native.elf import ObjectError
 from .tiers.status import Progress
 from .tiers.whole import WholeModule
 from .validator import Validator
@@ -84,10 +85,14 @@ class Compiler(Closable):
             objects = [unit.data for unit in units]
             runs = [function for unit in units for function in unit.runs]
             functions = range(ast.imported_functions, ast.imported_functions + len(ast.bodies))
-            if linker is None:
-                code, image = lay_out(objects, functions)
-            else:
-                code, image = shared_library.link(linker, ast.data, objects, functions)
+            try:
+                if linker is None:
+                    code, image = lay_out(objects, functions)
+                else:
+                    code, image = shared_library.link(linker, ast.data, objects, functions)
+            except ObjectError as error:
+                message = f"what LLVM made cannot be linked: {error}"
+                raise WasmEdgeError(ErrCode.RuntimeError, message) from error
             head = precompiled.make_head(ast, target, variant, image, runs)
             content = precompiled.write(ast, code, head)
             dumps = whole.ir() if config.compiler_dump_ir else []

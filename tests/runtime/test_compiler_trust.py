@@ -346,3 +346,16 @@ def _found(path: Path) -> tuple[AST, precompiled.Precompiled]:
     ast = Loader().load_file(path)
     assert ast.precompiled is not None
     return ast, ast.precompiled
+
+
+def test_what_a_file_says_about_itself_stays_one_line_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = compiled(tmp_path)
+    ast, found = _found(path)
+    assert found.head is not None
+    head = found.head._replace(version="1\n[2030-01-01] [error]  forged", engine="another")
+    content = precompiled.write(ast, bytes(found.code), head)
+    path.write_bytes(precompiled.with_section(found.module, content))
+    refused(path, "it was made by another version of wasmedge-async", caplog)
+    assert "forged" not in caplog.text

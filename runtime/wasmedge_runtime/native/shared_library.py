@@ -97,9 +97,8 @@ def link(
     try:
         return data, _image(data, functions, externals)
     except (elf.ObjectError, struct.error, ValueError, LookupError) as error:
-        raise WasmEdgeError(
-            ErrCode.RuntimeError, f"what the linker {linker} made cannot be loaded: {error}"
-        ) from error
+        message = f"what the linker {linker} made cannot be loaded: {error}"
+        raise WasmEdgeError(ErrCode.RuntimeError, message) from error
 
 
 def _common(folder: Path, externals: Sequence[str], functions: int) -> str:
