@@ -15,7 +15,6 @@ import platform
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from .. import cache
 from . import elf, libc
@@ -79,12 +78,14 @@ class _Area:
                 return
 
 
-@dataclass(slots=True)
 class _Block:
-    area: _Area
-    start: int
-    size: int
-    writable: bool = False
+    __slots__ = ("area", "size", "start", "writable")
+
+    def __init__(self, area: _Area, start: int, size: int, writable: bool = False) -> None:
+        self.area = area
+        self.start = start
+        self.size = size
+        self.writable = writable
 
 
 class DataBlock:

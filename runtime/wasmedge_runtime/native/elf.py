@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -36,37 +36,47 @@ class ObjectError(Exception):
     """An object file that this linker does not accept; the message says why."""
 
 
-@dataclass(slots=True)
 class Section:
-    name: str
-    data: bytes | memoryview
-    size: int
-    alignment: int
-    executable: bool
-    writable: bool
-    address: int = 0
+    """A section to place, by setting its `address`."""
+
+    __slots__ = ("address", "alignment", "data", "executable", "name", "size", "writable")
+
+    def __init__(
+        self,
+        name: str,
+        data: bytes,
+        size: int,
+        alignment: int,
+        executable: bool,
+        writable: bool,
+    ) -> None:
+        self.name = name
+        self.data = data
+        self.size = size
+        self.alignment = alignment
+        self.executable = executable
+        self.writable = writable
+        self.address = 0
 
     @property
     def is_guest(self) -> bool:
         return self.executable and self.name.startswith(GUEST_SECTION)
 
 
-@dataclass(slots=True)
-class Symbol:
+class Symbol(NamedTuple):
     name: str
     section: int  # 0: undefined
     value: int
     size: int
 
 
-@dataclass(slots=True)
-class ObjectFile:
+class ObjectFile(NamedTuple):
     """A parsed object: sections to place by setting their `address`, then `link`."""
 
     machine: int
     sections: dict[int, Section]
     symbols: list[Symbol]
-    relocations: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    relocations: list[tuple[int, int, int, int, int]]
     """(section, offset, type, symbol, addend)"""
 
     @property
