@@ -12,7 +12,7 @@ os.environ["WASMEDGE_CACHE_DIR"] = str(Path(__file__).resolve().parent.parent / 
 
 def main() -> None:
     """Measure row by row, telling on standard error what is done."""
-    from benchmarks import awaited, rates, report, rows, wasi
+    from benchmarks import awaited, compiled, rates, report, rows, wasi
 
     def tell(what: str) -> None:
         print(what, file=sys.stderr, flush=True)
@@ -27,6 +27,8 @@ def main() -> None:
     all_rows = [rows.fib(), *kernels, *rows.calls(), rows.counting()]
     tell("WASI ...")
     all_rows += wasi.rows()
+    tell("compiled files ...")
+    all_rows += compiled.rows()
     tell("rates ...")
     measured = rates.rates()
     tell("awaited ...")

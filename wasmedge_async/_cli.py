@@ -1,4 +1,4 @@
-"""The command line: `wasmedge-async run FILE` and `wasmedge-async inspect FILE`.
+"""The command line: `wasmedge-async run`, `compile` and `inspect`.
 
 A program runs in this process: it owns the terminal's streams, and nothing else is here that would
 have to be protected from it.
@@ -14,7 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TextIO
 
-from wasmedge_runtime.configure import CompilationMode, Configure
+from wasmedge_runtime.configure import (
+    CompilationMode,
+    CompilerOptimizationLevel,
+    CompilerOutputFormat,
+    Configure,
+)
 from wasmedge_runtime.errors import ErrCode, HostFunctionError, Trap, WasmEdgeError
 from wasmedge_runtime.tiers.status import CodeState, CodeStatus
 from wasmedge_runtime.types import (
@@ -36,6 +41,8 @@ _BAD_INPUT = 1
 _TRAPPED = 134  # what shells show for a program that was aborted
 _INTERRUPTED = 130  # and for Ctrl-C
 _LARGEST_CODE = 255
+
+_LEVELS = {level.name[1:]: level for level in CompilerOptimizationLevel}
 
 _BAR = 30  # characters of the progress bar
 
@@ -73,7 +80,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=_PROGRAM, description="Run and look into WebAssembly modules.")
+    parser = _Parser(prog=_PROGRAM, description="Run, compile and look into WebAssembly modules.")
     parser.add_argument("--version", action="version", version=f"{_PROGRAM} {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -130,14 +137,52 @@ def _parser() -> argparse.ArgumentParser:
         help="baseline: only what is called, quickly; tiered (the default): the same, and helper "
         "processes optimise meanwhile; optimized: everything before the program starts",
     )
-    run.add_argument("file", metavar="FILE", help="a WebAssembly module")
+    run.add_argument(
+        "--trust-precompiled",
+        action="store_true",
+        help="run the compiled code in FILE even if another user made it; it is not sandboxed",
+    )
+    run.add_argument("file", metavar="FILE", help="a WebAssembly module, compiled or not")
     run.add_argument(
         "args", metavar="ARGS", nargs=argparse.REMAINDER, help="for the program, or the function"
     )
 
-    inspect = commands.add_parser("inspect", help="show what a module imports and exports")
+    compiling = commands.add_parser("compile", help="compile a module ahead, into another file")
+    compiling.set_defaults(command=_compile)
+    compiling.add_argument(
+        "--optimize",
+        choices=list(_LEVELS),
+        default="3",
+        help="0: not at all; 3 (the default): most; s and z: for small code",
+    )
+    compiling.add_argument(
+        "--format",
+        choices=[each.name.lower() for each in CompilerOutputFormat],
+        default=CompilerOutputFormat.WASM.name.lower(),
+        help="wasm (the default): the module with the code in a section, which other runtimes "
+        "run as well; native: a shared library, for which a linker (ld) is needed",
+    )
+    compiling.add_argument(
+        "--generic-binary",
+        action="store_true",
+        help="code that runs on every processor of this architecture, not only on this one",
+    )
+    compiling.add_argument(
+        "--dump-ir", action="store_true", help="write the LLVM IR to OUT.0.ll, OUT.1.ll, ... too"
+    )
+    compiling.add_argument(
+        "--enable-all-statistics",
+        action="store_true",
+        help="code for `run --enable-all-statistics`",
+    )
+    compiling.add_argument("file", metavar="IN", help="a WebAssembly module")
+    compiling.add_argument("output", metavar="OUT", help="the file to write")
+
+    inspect = commands.add_parser(
+        "inspect", help="show what a module imports and exports, and which code its file has"
+    )
     inspect.set_defaults(command=_inspect)
-    inspect.add_argument("file", metavar="FILE", help="a WebAssembly module")
+    inspect.add_argument("file", metavar="FILE", help="a WebAssembly module, compiled or not")
     return parser
 
 
@@ -201,8 +246,10 @@ def _run(options: argparse.Namespace) -> int:
     return min(wasi.wasi_get_exit_code(), _LARGEST_CODE)
 
 
-def _progress_bar(terminal: TextIO) -> Callable[[CodeStatus], None] | None:
-    """What shows a bar while a module is optimised, and removes it at the end; None when nobody
+def _progress_bar(
+    terminal: TextIO, what: str = "optimizing"
+) -> Callable[[CodeStatus], None] | None:
+    """What shows a bar while a module is compiled, and removes it at the end; None when nobody
     would see it."""
     if not terminal.isatty():
         return None
@@ -210,7 +257,7 @@ def _progress_bar(terminal: TextIO) -> Callable[[CodeStatus], None] | None:
     def show(status: CodeStatus) -> None:
         share = status.optimized / max(status.functions, 1)
         bar = "#" * round(_BAR * share)
-        line = f"optimizing [{bar:{_BAR}}] {status.optimized} of {status.functions} functions"
+        line = f"{what} [{bar:{_BAR}}] {status.optimized} of {status.functions} functions"
         end = "\r\x1b[K" if status.state is not CodeState.OPTIMIZING else ""
         terminal.write(f"\r{line}{end}")
         terminal.flush()
@@ -221,6 +268,7 @@ def _progress_bar(terminal: TextIO) -> Callable[[CodeStatus], None] | None:
 def _configuration(options: argparse.Namespace) -> Configure:
     config = Configure()
     config.compilation_mode = CompilationMode[options.compilation.upper()]
+    config.trust_precompiled = options.trust_precompiled
     if options.memory_page_limit is not None:
         config.max_memory_page = options.memory_page_limit
     if options.enable_all_statistics:
@@ -313,15 +361,36 @@ def _values(function_type: FunctionType, arguments: Sequence[str]) -> list[int |
     return values
 
 
+# compile
+
+
+def _compile(options: argparse.Namespace) -> int:
+    from wasmedge_runtime.compiler import Compiler
+
+    config = Configure()
+    config.compiler_optimization_level = _LEVELS[options.optimize]
+    config.compiler_output_format = CompilerOutputFormat[options.format.upper()]
+    config.compiler_generic_binary = options.generic_binary
+    config.compiler_dump_ir = options.dump_ir
+    if options.enable_all_statistics:
+        config.statistics_instruction_counting = True
+        config.statistics_cost_measuring = True
+    Compiler(config, _progress_bar(sys.stderr, "compiling")).compile(options.file, options.output)
+    return 0
+
+
 # inspect
 
 
 def _inspect(options: argparse.Namespace) -> int:
     from wasmedge_runtime.loader import Loader
+    from wasmedge_runtime.precompiled import describe
     from wasmedge_runtime.validator import Validator
 
     module = Loader().load_file(options.file)
     Validator().validate(module)
+    for line in describe(options.file, module):
+        print(_printable(line))
     imports, exports = module.list_imports(), module.list_exports()
     print(f"imports: {len(imports)}")
     for entry in imports:

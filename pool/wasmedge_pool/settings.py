@@ -25,6 +25,7 @@ _PROPERTIES: tuple[tuple[str, type[int]], ...] = (
     ("compiler_output_format", CompilerOutputFormat),
     ("compiler_dump_ir", bool),
     ("compiler_generic_binary", bool),
+    ("trust_precompiled", bool),
     ("statistics_instruction_counting", bool),
     ("statistics_time_measuring", bool),
     ("statistics_cost_measuring", bool),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wasmedge_runtime.bindgen import BindgenReturn
+    from wasmedge_runtime.compiler import Compiler
     from wasmedge_runtime.configure import (
         CompilationMode,
         CompilerOptimizationLevel,
@@ -87,6 +88,7 @@ __all__ = [
     "CodeState",
     "CodeStatus",
     "CompilationMode",
+    "Compiler",
     "CompilerOptimizationLevel",
     "CompilerOutputFormat",
     "Configure",
@@ -144,6 +146,7 @@ _HOMES = {
     "CodeState": "tiers.status",
     "CodeStatus": "tiers.status",
     "CompilationMode": "configure",
+    "Compiler": "compiler",
     "DEVNULL": "wasi",
     "CompilerOptimizationLevel": "configure",
     "CompilerOutputFormat": "configure",

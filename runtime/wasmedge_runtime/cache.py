@@ -25,12 +25,9 @@ import platform
 import stat
 import struct
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import platformdirs
 
 _log = logging.getLogger("wasmedge")
 
@@ -86,6 +83,8 @@ def folder() -> Path | None:
     configured = os.environ.get("WASMEDGE_CACHE_DIR")
     if configured is not None:
         return Path(configured).absolute() if configured else None
+    import platformdirs  # here, and below: each takes as long as several modules of the engine
+
     return Path(platformdirs.user_cache_dir("wasmedge-async", appauthor=False))
 
 
@@ -104,6 +103,11 @@ def engine_fingerprint() -> str:
         digest.update(source.name.encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()
+
+
+def architecture() -> str:
+    """What code is compiled for that every processor of the architecture can run."""
+    return f"{sys.platform} {platform.machine()}"
 
 
 @functools.cache
@@ -448,6 +452,8 @@ def store(name: str, content: bytes) -> None:
         entries = _writable(name)
         if entries is None:
             return
+        import tempfile
+
         descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=entries)
         try:
             with open(descriptor, "wb") as file:

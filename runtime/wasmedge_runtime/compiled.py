@@ -7,6 +7,7 @@ import weakref
 
 from .codegen.context import Variant
 from .configure import CompilationMode
+from .log import logger
 from .module import AST
 from .tiers.module import CompiledModule
 from .tiers.status import Progress
@@ -27,16 +28,21 @@ def compiled_module(
     mode: CompilationMode,
     progress: Progress | None = None,
 ) -> CompiledModule:
-    """The code of a validated module. Compiles only in the mode that optimises first, and only
-    what no process has compiled before."""
+    """The code of a validated module: what was in its file, if that fits. Compiles only in the mode
+    that optimises first, and only what no process has compiled before."""
     known = _known.setdefault(ast, {})
     found = known.get((variant, mode))
     if found is None:
+        precompiled = ast.precompiled
+        if precompiled is not None and (misfit := precompiled.misfit(variant)) is not None:
+            logger.warning("the compiled code of a module is not used: %s", misfit)
+            precompiled = None
         with _lock:
-            name = ast.digest, (variant, mode)
+            digest = ast.digest if precompiled is None else precompiled.digest
+            name = digest, (variant, mode)
             found = _loaded.get(name)
             if found is None:
-                found = _loaded[name] = CompiledModule(ast, variant, mode)
+                found = _loaded[name] = CompiledModule(ast, variant, mode, precompiled)
             else:
                 found.adopt(ast)
             known[variant, mode] = found

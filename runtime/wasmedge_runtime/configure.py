@@ -114,6 +114,7 @@ class Configure(Closable):
         self._compiler_dump_ir = False
         self._compiler_generic_binary = False
         self._compilation_mode = CompilationMode.TIERED
+        self._trust_precompiled = False
         self._statistics_instruction_counting = False
         self._statistics_time_measuring = False
         self._statistics_cost_measuring = False
@@ -255,6 +256,21 @@ class Configure(Closable):
                 f"compilation_mode must be a CompilationMode, not {type(mode).__name__}"
             )
         self._compilation_mode = mode
+
+    @property
+    def trust_precompiled(self) -> bool:
+        """Whether compiled code in files is run that somebody else made than this user; False by
+        default. Loader and VM.
+
+        Such code is not sandboxed: whoever made the file can do whatever this process can. What
+        is damaged, or for another processor or version, is not used even so.
+        """
+        self._check_open()
+        return self._trust_precompiled
+
+    @trust_precompiled.setter
+    def trust_precompiled(self, on: bool) -> None:
+        self._trust_precompiled = self._flag("trust_precompiled", on)
 
     @property
     def statistics_instruction_counting(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from wasmedge_runtime.closable import Closable
 from wasmedge_runtime.configure import Proposal
@@ -25,6 +25,9 @@ from wasmedge_runtime.types import (
     RefType,
     TableType,
 )
+
+if TYPE_CHECKING:
+    from wasmedge_runtime.precompiled import Precompiled
 
 Immediate: TypeAlias = int | bytes | tuple[int, ...] | None
 
@@ -154,6 +157,9 @@ class AST(Closable):
         """Per body: the offset of each reachable `select` without a type, to its operands' type."""
         self.declared_functions: set[int] = set()
         """Functions that can be referenced (`refs` of the specification, 3.4.10)."""
+
+        self.precompiled: Precompiled | None = None
+        """Code for it that was in its file and may be used."""
 
         self._function_names: dict[int, str] | None = None
 

@@ -8,10 +8,9 @@ The enums' numbers are the codes of the binary format (section 5.3).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, dataclass_transform
 
 __all__ = [
     "ExportType",
@@ -95,6 +94,55 @@ class _Value:
         self.close()
 
 
+@dataclass_transform(frozen_default=True)
+class _Record:
+    """A value with named parts that cannot be changed, declared as a data class is. `dataclasses`
+    itself takes as long to import, with what that needs, as a fifth of the engine."""
+
+    _names: ClassVar[tuple[str, ...]]
+
+    _defaults: ClassVar[dict[str, object]]
+
+    def __init_subclass__(cls) -> None:
+        cls._names = tuple(cls.__annotations__)
+        cls._defaults = {name: getattr(cls, name) for name in cls._names if hasattr(cls, name)}
+        cls.__match_args__ = cls._names  # type: ignore[attr-defined, misc]  # as a data class has
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = dict(zip(self._names, args, strict=False))
+        values = self._defaults | given | kwargs
+        twice = len(given) < len(args) or given.keys() & kwargs.keys()
+        if twice or values.keys() != set(self._names):
+            parts = ", ".join(self._names)
+            raise TypeError(f"{type(self).__name__} takes {parts}; wrong are {args}, {kwargs}")
+        self.__dict__.update(values)
+        self._check()
+
+    def _check(self) -> None:
+        """Raise for parts that are not what they must be."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a {type(self).__name__} cannot be changed")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a {type(self).__name__} cannot be changed")
+
+    def _values(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self._names)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names)
+        return f"{type(self).__name__}({parts})"
+
+
 def _check_size(name: str, value: object) -> None:
     if not isinstance(value, int):
         raise TypeError(f"Limit {name} must be an int, not {type(value).__name__}")
@@ -102,8 +150,7 @@ def _check_size(name: str, value: object) -> None:
         raise ValueError(f"Limit {name} must not be negative: {value}")
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(_Record):
     """The size range of a table (in elements) or a memory (in pages of 64 KiB).
 
     `max` is None where growth has no declared bound. A minimum above the maximum can be written
@@ -118,7 +165,7 @@ class Limit:
     min: int
     max: int | None = None
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         _check_size("min", self.min)
         if self.max is not None:
             _check_size("max", self.max)
@@ -189,23 +236,20 @@ class FunctionType(_Value):
         return f"FunctionType([{parameters}], [{returns}])"
 
 
-@dataclass(frozen=True)
-class TableType(_Value):
+class TableType(_Record, _Value):
     """The element type and size range of a table (specification 2.3.9)."""
 
     ref_type: RefType
     limit: Limit
 
 
-@dataclass(frozen=True)
-class MemoryType(_Value):
+class MemoryType(_Record, _Value):
     """The size range of a memory, in pages of 64 KiB (specification 2.3.8)."""
 
     limit: Limit
 
 
-@dataclass(frozen=True)
-class GlobalType(_Value):
+class GlobalType(_Record, _Value):
     """The value type and mutability of a global (specification 2.3.10)."""
 
     val_type: ValType
@@ -215,8 +259,7 @@ class GlobalType(_Value):
 ExternalValue: TypeAlias = FunctionType | TableType | MemoryType | GlobalType
 
 
-@dataclass(frozen=True)
-class ImportType(_Value):
+class ImportType(_Record, _Value):
     """One import of a module: its two names and the type it needs (specification 2.5.11)."""
 
     external_type: ExternType
@@ -225,8 +268,7 @@ class ImportType(_Value):
     external_value: ExternalValue
 
 
-@dataclass(frozen=True)
-class ExportType(_Value):
+class ExportType(_Record, _Value):
     """One export of a module: its name and type (specification 2.5.10)."""
 
     external_type: ExternType

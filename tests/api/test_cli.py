@@ -15,6 +15,8 @@ import pytest
 from tests.wat import wat
 from wasmedge_async import __version__
 from wasmedge_async._cli import main
+from wasmedge_runtime.native.code import LoadedImage
+from wasmedge_runtime.precompiled import Precompiled
 
 FIBONACCI = """(module
   (func $fib (export "fib") (param i32) (result i32)
@@ -293,3 +295,98 @@ def test_who_waits_for_optimised_code_sees_a_bar(
     assert shown.endswith("\r\x1b[K")
     assert main(["run", "--invoke", "f0", str(path)]) == 0  # nothing to wait for
     assert terminal.getvalue() == shown
+
+
+@pytest.mark.parametrize("kind", ["wasm", "native"])
+def test_a_compiled_file_runs_like_its_module(
+    folder: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["compile", "fib.wasm"], ["compile", "--optimize", "s", "program.wasm"]):
+        assert main([*arguments, "--format", kind, f"out-{arguments[-1]}"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["run", "--invoke", "fib", "out-fib.wasm", "20"]) == 0
+    assert capsys.readouterr().out == "10946\n"
+    arguments = ["run", "--env", "A=1", "--dir", ".:."]
+    shown = [
+        subprocess.run(
+            [*COMMAND, *arguments, file, "x", "y"], capture_output=True, text=True, check=False
+        )
+        for file in ("program.wasm", "out-program.wasm")
+    ]
+    assert shown[0].returncode == shown[1].returncode == 3
+    assert shown[0].stdout == shown[1].stdout.replace("out-", "")
+
+
+def test_inspect_shows_what_compiled_code_a_file_has(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compile", "--optimize", "z", "--generic-binary", "--enable-all-statistics"]
+    assert main([*arguments, "fib.wasm", "out.wasm"]) == 0
+    assert main(["inspect", "out.wasm"]) == 0
+    shown = capsys.readouterr().out
+    for line in (
+        "compiled code (universal: a section)",
+        "  optimization: Oz",
+        "  processor: any from ",
+        "  variant: guarded and counting and measuring cost",
+        f"  made by: wasmedge-async {__version__}",
+        "  used: yes",
+        "exports: 5",
+    ):
+        assert line in shown
+    data = bytearray((folder / "out.wasm").read_bytes())
+    data[-1] ^= 1
+    (folder / "out.wasm").write_bytes(data)
+    assert main(["inspect", "out.wasm"]) == 0
+    assert "  used: no, it is damaged or was altered\n" in capsys.readouterr().out
+
+
+def test_code_that_somebody_else_made_runs_when_it_is_trusted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compile", "fib.wasm", "out.wasm"]) == 0
+    monkeypatch.setenv("WASMEDGE_CACHE_DIR", str(folder / "of somebody else"))
+    used = []
+    load = Precompiled.load
+
+    def note(self: Precompiled) -> LoadedImage:
+        used.append(1)
+        return load(self)
+
+    monkeypatch.setattr(Precompiled, "load", note)
+    assert main(["run", "--invoke", "fib", "out.wasm", "5"]) == 0
+    assert used == []
+    assert main(["run", "--trust-precompiled", "--invoke", "fib", "out.wasm", "5"]) == 0
+    assert used == [1]
+    assert capsys.readouterr().out == "8\n8\n"
+
+
+def test_compile_writes_ir_and_names_what_is_wrong(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compile", "--dump-ir", "fib.wasm", "out.wasm"]) == 0
+    assert (folder / "out.wasm.0.ll").read_text().startswith("define ")
+    assert main(["compile", "fib.wasm", "fib.wasm"]) == 1
+    assert main(["compile", "none.wasm", "out.wasm"]) == 1
+    assert main(["compile", "fib.wasm", "none/out.wasm"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert "is the module itself; write to another file" in lines[0]
+    assert "none.wasm: invalid path" in lines[1]
+    assert "cannot write none/out.wasm: No such file or directory" in lines[2]
+    assert len(lines) == 3
+
+
+def test_who_waits_for_compiling_sees_a_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions = "".join(
+        f'(func (export "f{n}") {"(drop (i32.const 1234567))" * 3_000})' for n in range(4)
+    )
+    path = tmp_path / "large.wasm"
+    path.write_bytes(wat(f'(module {functions} (func (export "{os.urandom(8).hex()}")))'))
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["compile", "--optimize", "1", str(path), str(tmp_path / "out.wasm")]) == 0
+    assert "compiling [" in terminal.getvalue()
+    assert "] 5 of 5 functions" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")

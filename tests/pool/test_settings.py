@@ -38,6 +38,7 @@ def test_a_configuration_that_is_all_different_arrives_the_same() -> None:
     config.compiler_output_format = CompilerOutputFormat.NATIVE
     config.compiler_dump_ir = True
     config.compiler_generic_binary = True
+    config.trust_precompiled = True
     config.statistics_instruction_counting = True
     config.statistics_time_measuring = True
     config.statistics_cost_measuring = True

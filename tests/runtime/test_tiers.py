@@ -158,7 +158,7 @@ def test_a_running_function_keeps_the_gas_of_its_instructions_when_it_is_swapped
         for code in codes:
             functions = code.plan.optimized[0]
             source, variant, layout = code.source(), code.variant, code.layout
-            code.install(0, compile_unit(source, variant, layout, Tier.OPTIMIZED, functions))
+            code.install(0, compile_unit(source, variant, layout, code.target, functions))
         garbage.extend((ctypes.c_uint64 * 41)(*[1 << 40] * 41) for _ in range(1000))
 
     store.host(swap=([], [], swap))

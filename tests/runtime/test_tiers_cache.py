@@ -18,6 +18,7 @@ from wasmedge_runtime.codegen.llvm import compile_object
 from wasmedge_runtime.tiers.module import CompiledModule
 from wasmedge_runtime.tiers.plan import Tier
 from wasmedge_runtime.tiers.unit import (
+    TARGETS,
     UnitCode,
     compile_unit,
     journal_name,
@@ -47,7 +48,8 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tier, int]]:
     seen: list[tuple[Tier, int]] = []
 
     def note(*args: Any) -> UnitCode:
-        seen.append((args[3], args[4][0]))
+        [tier] = [tier for tier, target in TARGETS.items() if target == args[3]]
+        seen.append((tier, args[4][0]))
         return compile_unit(*args)
 
     monkeypatch.setattr("wasmedge_runtime.tiers.module.compile_unit", note)

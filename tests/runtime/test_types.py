@@ -142,3 +142,17 @@ def test_import_and_export_types_have_names_and_the_external_value() -> None:
     assert exported.external_type is ExternType.MEMORY
     assert exported.external_name == "memory"
     assert exported.external_value == MemoryType(Limit(1))
+
+
+def test_parts_are_given_by_position_or_by_name_and_all_of_them() -> None:
+    assert TableType(limit=Limit(1), ref_type=RefType.FUNCREF) == TableType(
+        RefType.FUNCREF, limit=Limit(1, max=None)
+    )
+    assert repr(MemoryType(Limit(1, 2))) == "MemoryType(limit=Limit(min=1, max=2))"
+    make: Callable[..., object] = Limit
+    for args, kwargs in (((), {}), ((1, 2, 3), {}), ((1,), {"min": 1}), ((1,), {"most": 2})):
+        with pytest.raises(TypeError, match="Limit takes min, max"):
+            make(*args, **kwargs)
+    match Limit(3, 4):
+        case Limit(least, most):
+            assert (least, most) == (3, 4)

@@ -34,7 +34,7 @@ class FreshVM(VM):
 
     def load_wasm_buffer(self, data: bytes | bytearray | memoryview) -> None:
         """Load a module, and see whether a call of it could leave something behind."""
-        ast = self.ast = self._fresh_loader.load_buffer(data)
+        ast = self.ast = self._fresh_loader.load_content(bytes(data), "the pool's module")
         # What a call could leave behind for the next. Segments that were dropped show in memories
         # and tables only.
         self._keeps_state = bool(

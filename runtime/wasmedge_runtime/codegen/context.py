@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from typing import NamedTuple
 
+from ..configure import CompilerOptimizationLevel
 from ..module import AST
 from ..native.layout import ContextHeader, FunctionRecord, Segment
 from ..opcodes import F32_CONST, F64_CONST, I32_CONST, I64_CONST, V128_CONST
@@ -31,6 +32,14 @@ class Variant(NamedTuple):
     compared with the size, and loops look for interruptions."""
     counting: bool
     gas: bool
+
+
+class Target(NamedTuple):
+    """How well code is compiled, and for which processors; part of every cache key, too."""
+
+    level: CompilerOptimizationLevel
+    generic: bool = False
+    """Only what `codegen.llvm.GENERIC_CPU` has, instead of what this machine's processor has."""
 
 
 class ContextLayout:

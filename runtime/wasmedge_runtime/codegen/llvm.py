@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import platform
 
 import llvmlite.binding as llvm
 
@@ -20,26 +21,38 @@ def _initialize() -> None:
     llvm.set_option("wasmedge", "-x86-cmov-converter=false")
 
 
+GENERIC_CPU = {"x86_64": "x86-64-v2", "aarch64": "generic"}.get(platform.machine(), "")
+"""LLVM's name of the least processor of the architecture that the engine runs on: with SSE4.2, or
+with Armv8.0-A."""
+
+
+def host_cpu() -> str:
+    """LLVM's name of this machine's processor."""
+    _initialize()
+    return str(llvm.get_host_cpu_name())
+
+
 @functools.cache
-def _target_machine(level: int) -> llvm.TargetMachine:
+def _target_machine(level: int, generic: bool) -> llvm.TargetMachine:
     _initialize()
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
+        cpu=GENERIC_CPU if generic else llvm.get_host_cpu_name(),
+        features="" if generic else llvm.get_host_cpu_features().flatten(),
         opt=level,
         reloc="pic",
         codemodel="small",
     )
 
 
-def compile_object(text: str, level: int) -> bytes:
-    """Compile one module of LLVM IR at optimisation level 0 to 3.
+def compile_object(text: str, level: int, generic: bool = False) -> bytes:
+    """Compile one module of LLVM IR at optimisation level 0 to 3, for this machine's processor or
+    for `GENERIC_CPU`.
 
     Level 0 is parsing and emission alone: no pass runs, nothing is inlined, and nothing is verified
     (which costs a tenth of the time). A parse or verification error is a bug of the engine, not of
     its input, and raises RuntimeError.
     """
-    machine = _target_machine(level)
+    machine = _target_machine(level, generic)
     # A context of its own: the global one keeps every type and constant for good.
     context = llvm.create_context()
     module = llvm.parse_assembly(text, context)

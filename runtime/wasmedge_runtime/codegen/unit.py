@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 
+from ..configure import CompilerOptimizationLevel
 from ..errors import ErrCode, WasmEdgeError
 from ..limits import MAX_MOVED_VALUES
 from ..module import AST
@@ -38,14 +39,20 @@ unreachable
 # disable-tail-calls: otherwise LLVM turns runaway recursion into an endless loop.
 # probe-stack: a large frame touches each of its pages in order, so it cannot step over the guard.
 _ATTRIBUTES = f"""
-attributes #0 = {{ {ATTRIBUTES} "probe-stack"="inline-asm" }}
-attributes #1 = {{ {ATTRIBUTES} }}
-attributes #2 = {{ {ATTRIBUTES} cold noinline noreturn }}
-attributes #3 = {{ {ATTRIBUTES} "probe-stack"="inline-asm" noinline optnone }}
-!0 = !{{}}
-!1 = !{{!"{_STACK_POINTER.get(platform.machine(), "sp")}"}}
-!2 = !{{!"branch_weights", i32 1, i32 1048575}}
+attributes #0 = {{{{ {ATTRIBUTES} {{size}} "probe-stack"="inline-asm" }}}}
+attributes #1 = {{{{ {ATTRIBUTES} {{size}} }}}}
+attributes #2 = {{{{ {ATTRIBUTES} {{size}} cold noinline noreturn }}}}
+attributes #3 = {{{{ {ATTRIBUTES} "probe-stack"="inline-asm" noinline optnone }}}}
+!0 = !{{{{}}}}
+!1 = !{{{{!"{_STACK_POINTER.get(platform.machine(), "sp")}"}}}}
+!2 = !{{{{!"branch_weights", i32 1, i32 1048575}}}}
 """
+
+_SIZE_ATTRIBUTES = {
+    CompilerOptimizationLevel.Os: "optsize",
+    CompilerOptimizationLevel.Oz: "minsize optsize",
+}
+"""What tells LLVM's passes to prefer small code; they are those of -O2."""
 
 
 class UnitTranslator:
@@ -112,14 +119,16 @@ class UnitTranslator:
     def opaque_zero(ir_type: str) -> str:
         return opaque_constant(ir_type, 0)
 
-    def text(self) -> str:
-        """The unit as LLVM IR. Takes time in proportion to its code."""
+    def text(self, level: CompilerOptimizationLevel = CompilerOptimizationLevel.O2) -> str:
+        """The unit as LLVM IR, in which only small code at a level for it leaves a trace of the
+        level. Takes time in proportion to its code."""
         bodies = []
         for index in self.functions:  # which may grow
             self.runs.append([])
             bodies.append(FunctionTranslator(self, index).translate())
         trap = _SHARED.format(trap=self.helper_offset("trap"))
-        return "\n".join([*bodies, *lowering_functions(self.used), trap, _ATTRIBUTES])
+        attributes = _ATTRIBUTES.format(size=_SIZE_ATTRIBUTES.get(level, ""))
+        return "\n".join([*bodies, *lowering_functions(self.used), trap, attributes])
 
 
 def lowering_functions(used: set[str]) -> list[str]:
@@ -133,4 +142,4 @@ def type_stubs_module(kinds: Sequence[FunctionType]) -> str:
     parts = []
     for number, kind in enumerate(kinds):
         parts += [thunk(f"thunk.{number}", kind), host_stub(f"host.{number}", kind)]
-    return "\n".join([*parts, _ATTRIBUTES])
+    return "\n".join([*parts, _ATTRIBUTES.format(size="")])

@@ -7,6 +7,7 @@ are writable while an object is linked and executable afterwards, never both.
 
 from __future__ import annotations
 
+import array
 import bisect
 import ctypes
 import logging
@@ -14,10 +15,10 @@ import platform
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from .. import cache
 from . import elf, libc
+from .code_image import ALIGNMENT, EXECUTE, WRITE, CodeImage, numbers
 
 _log = logging.getLogger("wasmedge")
 
@@ -77,12 +78,14 @@ class _Area:
                 return
 
 
-@dataclass(slots=True)
 class _Block:
-    area: _Area
-    start: int
-    size: int
-    writable: bool = False
+    __slots__ = ("area", "size", "start", "writable")
+
+    def __init__(self, area: _Area, start: int, size: int, writable: bool = False) -> None:
+        self.area = area
+        self.start = start
+        self.size = size
+        self.writable = writable
 
 
 class DataBlock:
@@ -219,6 +222,46 @@ class CodeRegion:
         for block in blocks:
             flush_instruction_cache(block.start, block.size)
 
+    def load_image(self, data: bytes | memoryview, image: CodeImage) -> LoadedImage:
+        """Place the code of a module that was linked ahead; `data` is the file that it is in.
+
+        Raises:
+            ObjectError: it wants a function that is not allowed.
+        """
+        for name, _ in image.externals:
+            if name not in _ALLOWED_EXTERNALS:
+                raise elf.ObjectError(f"code refers to {name!r}, which is not allowed")
+        with self._lock:
+            self._collect()
+            # All of it among the guest code: signal handlers may take for such what is not
+            # executed, or has no effects that could be half done.
+            size = image.length + max(ALIGNMENT - libc.PAGE_BYTES, 0)
+            block = _Block(self.guest, self.guest.allocate(size), size)
+        try:
+            start = -(-block.start // ALIGNMENT) * ALIGNMENT
+            self._fill(start, data, image)
+        except BaseException:
+            self.free([block])
+            raise
+        return LoadedImage(self, block, start, image)
+
+    def _fill(self, start: int, data: bytes | memoryview, image: CodeImage) -> None:
+        read_write = libc.PROT_READ | libc.PROT_WRITE
+        libc.protect(start, libc.page_ceil(image.length), read_write)
+        view = memoryview(data)
+        for segment in image.segments:
+            content = view[segment.offset : segment.offset + segment.filled]
+            target = (ctypes.c_char * segment.filled).from_address(start + segment.address)
+            memoryview(target).cast("B")[:] = content
+        for name, at in image.externals:
+            ctypes.c_uint64.from_address(start + at).value = libc.function_address(name)
+        for segment in image.segments:
+            if not segment.flags & WRITE and segment.length:
+                access = libc.PROT_EXEC if segment.flags & EXECUTE else 0
+                size = libc.page_ceil(segment.length)
+                libc.protect(start + segment.address, size, libc.PROT_READ | access)
+        flush_instruction_cache(start, image.length)
+
     def free(self, blocks: list[_Block]) -> None:
         """Give blocks back: now, or when another load comes if the region is in use.
 
@@ -280,6 +323,35 @@ class LoadedCode:
         blocks, self._blocks = self._blocks, []
         if blocks:
             self._region.free(blocks)
+
+
+class LoadedImage:
+    """The code of a whole module in executable memory, given back with its last holder."""
+
+    def __init__(self, region: CodeRegion, block: _Block, start: int, image: CodeImage) -> None:
+        self._region = region
+        self._block = block
+        self._image = image
+        self._start = start
+        self.address = start + image.header
+        """Of the module's header, with the function table behind it."""
+
+    def functions(self) -> array.array[int]:
+        """The addresses of the module's own functions."""
+        start = self._start
+        return array.array("Q", [start + at for at in numbers(self._image.addresses)])
+
+    def function_at(self, address: int) -> int | None:
+        """Which own function contains an address, or None."""
+        at = address - self._start
+        starts, sizes = numbers(self._image.addresses), numbers(self._image.sizes)
+        for own, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+            if start <= at < start + size:
+                return own
+        return None
+
+    def __del__(self) -> None:
+        self._region.free([self._block])
 
 
 def load_or_make(

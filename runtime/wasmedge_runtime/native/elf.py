@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
+HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+SECTION = struct.Struct("<IIQQQQIIQQ")
+SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QQq")
 
 _ET_REL = 1
@@ -36,37 +36,47 @@ class ObjectError(Exception):
     """An object file that this linker does not accept; the message says why."""
 
 
-@dataclass(slots=True)
 class Section:
-    name: str
-    data: bytes | memoryview
-    size: int
-    alignment: int
-    executable: bool
-    writable: bool
-    address: int = 0
+    """A section to place, by setting its `address`."""
+
+    __slots__ = ("address", "alignment", "data", "executable", "name", "size", "writable")
+
+    def __init__(
+        self,
+        name: str,
+        data: bytes,
+        size: int,
+        alignment: int,
+        executable: bool,
+        writable: bool,
+    ) -> None:
+        self.name = name
+        self.data = data
+        self.size = size
+        self.alignment = alignment
+        self.executable = executable
+        self.writable = writable
+        self.address = 0
 
     @property
     def is_guest(self) -> bool:
         return self.executable and self.name.startswith(GUEST_SECTION)
 
 
-@dataclass(slots=True)
-class Symbol:
+class Symbol(NamedTuple):
     name: str
     section: int  # 0: undefined
     value: int
     size: int
 
 
-@dataclass(slots=True)
-class ObjectFile:
+class ObjectFile(NamedTuple):
     """A parsed object: sections to place by setting their `address`, then `link`."""
 
     machine: int
     sections: dict[int, Section]
     symbols: list[Symbol]
-    relocations: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    relocations: list[tuple[int, int, int, int, int]]
     """(section, offset, type, symbol, addend)"""
 
     @property
@@ -119,7 +129,7 @@ def parse(data: bytes) -> ObjectFile:
 
 
 def _parse(data: bytes) -> ObjectFile:
-    header = _HEADER.unpack_from(data)
+    header = HEADER.unpack_from(data)
     ident, kind, machine, section_offset, section_count = (
         header[0],
         header[1],
@@ -131,7 +141,7 @@ def _parse(data: bytes) -> ObjectFile:
         raise ObjectError("not a 64-bit little-endian relocatable ELF file")
     if machine not in (_EM_X86_64, _EM_AARCH64):
         raise ObjectError(f"unsupported machine {machine}")
-    headers = [_SECTION.unpack_from(data, section_offset + i * 64) for i in range(section_count)]
+    headers = [SECTION.unpack_from(data, section_offset + i * 64) for i in range(section_count)]
 
     def content(index: int) -> bytes:
         _, _, _, _, offset, size, *_ = headers[index]
@@ -170,7 +180,7 @@ def _parse(data: bytes) -> ObjectFile:
         if sh_type != _SHT_SYMTAB:
             continue
         names = content(link)
-        for name, _, _, section, value, size in _SYMBOL.iter_unpack(content(index)):
+        for name, _, _, section, value, size in SYMBOL.iter_unpack(content(index)):
             if section in sections and value + size > sections[section].size:
                 raise ObjectError("symbol outside its section")
             if section == _SHN_COMMON:

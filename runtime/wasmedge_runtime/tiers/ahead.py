@@ -36,7 +36,7 @@ class Ahead:
     """
 
     def __init__(self, data: bytes, config: Configure) -> None:
-        ast = Loader(config).load_buffer(data)
+        ast = Loader(config).load_content(data, "the pool's module")
         Validator(config).validate(ast)
         self._ast = ast
         # The mode that waits for nothing: what is missing is asked for below.

@@ -7,9 +7,9 @@ from typing import IO, Any
 import msgpack
 
 MODULE, UNIT = 0, 1
-"""Requests: [MODULE, bytes, proposals, variant, cache folder, engine], where the last is the
-fingerprint of the parent's, and [UNIT, number, patience] for a unit of the last module: how many
-seconds to wait if another process works on it."""
+"""Requests: [MODULE, bytes, proposals, variant, target, cache folder, engine], where the last is
+the fingerprint of the parent's, and [UNIT, number, patience] for a unit of the last module: how
+many seconds to wait if another process works on it."""
 
 DONE, BUSY, REFUSED = 0, 1, 2
 """Answers to UNIT: [DONE, unit], [BUSY], [REFUSED, reason]."""

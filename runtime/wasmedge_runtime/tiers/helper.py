@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 from .. import cache
 from ..background import run_in_background
-from ..codegen.context import ContextLayout, Variant
-from ..configure import Configure, Proposal
+from ..codegen.context import ContextLayout, Target, Variant
+from ..configure import CompilerOptimizationLevel, Configure, Proposal
 from ..errors import WasmEdgeError
 from ..loader import Loader
 from ..module import AST
 from ..validator import Validator
 from . import frames
-from .plan import Plan, Tier
+from .plan import Plan
 from .unit import UnitCode, compile_unit, load_unit, pack, store_unit, unit_name
 
 _CPU_SECONDS = 120
@@ -33,12 +33,18 @@ _ADDRESS_SPACE = 2 << 30
 class _Job(NamedTuple):
     ast: AST
     variant: Variant
+    target: Target
     layout: ContextLayout
     plan: Plan
 
 
 def _module(
-    data: bytes, proposals: list[str], variant: list[bool], folder: str, engine: str
+    data: bytes,
+    proposals: list[str],
+    variant: list[bool],
+    target: list[int],
+    folder: str,
+    engine: str,
 ) -> _Job:
     if engine != cache.engine_fingerprint():
         # An update while the parent runs: code for other structures would corrupt its memory.
@@ -52,13 +58,15 @@ def _module(
             configuration.remove_config(proposal)
     ast = Loader(configuration).load_buffer(data)
     Validator(configuration).validate(ast)
-    return _Job(ast, Variant(*variant), ContextLayout(ast), Plan(ast))
+    level, generic = target
+    compiled_for = Target(CompilerOptimizationLevel(level), bool(generic))
+    return _Job(ast, Variant(*variant), compiled_for, ContextLayout(ast), Plan(ast))
 
 
 def _unit(job: _Job, number: int, patience: float) -> UnitCode | None:
     """A unit, made now or by somebody else; None while another process makes it, and there is no
     patience. When patience is at its end, it is made twice."""
-    name = unit_name(job.ast.digest, job.variant, number)
+    name = unit_name(job.ast.digest, job.variant, number, job.target)
     found = load_unit(name)
     if found is not None:
         return found
@@ -69,7 +77,7 @@ def _unit(job: _Job, number: int, patience: float) -> UnitCode | None:
         if found is None:
             functions = job.plan.optimized[number]
             _allow_time()
-            found = compile_unit(job.ast, job.variant, job.layout, Tier.OPTIMIZED, functions)
+            found = compile_unit(job.ast, job.variant, job.layout, job.target, functions)
             store_unit(name, found)
         return found
 

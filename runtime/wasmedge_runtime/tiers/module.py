@@ -25,13 +25,14 @@ from ..core import keep_failure, not_counted, type_number
 from ..errors import ErrCode, WasmEdgeError
 from ..module import AST
 from ..native import elf
-from ..native.code import CodeRegion, LoadedCode
+from ..native.code import CodeRegion, DataBlock, LoadedCode, LoadedImage
 from ..native.layout import Activation, ContextHeader, FunctionRecord, ModuleHeader
 from ..native.stubs import stub_addresses
 from ..native.support import support
 from .plan import Plan, Tier
 from .status import CodeState, CodeStatus, Progress
 from .unit import (
+    TARGETS,
     UnitCode,
     announcement_name,
     compile_unit,
@@ -46,6 +47,7 @@ from .unit import (
 
 if TYPE_CHECKING:
     from ..instance import ModuleInstance
+    from ..precompiled import Precompiled
 
 _log = logging.getLogger("wasmedge")
 
@@ -70,8 +72,15 @@ class _LoadedUnit(NamedTuple):
 class CompiledModule:
     """The code of one module in one variant; instances share it and keep it alive."""
 
-    def __init__(self, ast: AST, variant: Variant, mode: CompilationMode) -> None:
+    def __init__(
+        self,
+        ast: AST,
+        variant: Variant,
+        mode: CompilationMode,
+        precompiled: Precompiled | None = None,
+    ) -> None:
         self.variant = variant
+        self.target = TARGETS[Tier.OPTIMIZED]
         self.mode = mode
         self.layout = ContextLayout(ast)
         self.plan = Plan(ast)
@@ -100,11 +109,13 @@ class CompiledModule:
         self._instances: weakref.WeakSet[ModuleInstance] = weakref.WeakSet()
 
         header = ctypes.sizeof(ModuleHeader)
-        self._block = CodeRegion.get().allocate(header + 8 * self._count)
+        self._image = None if precompiled is None else precompiled.load()
+        self._block: DataBlock | LoadedImage
+        self._block = self._image or CodeRegion.get().allocate(header + 8 * self._count)
         table = (ctypes.c_uint64 * self._count).from_address(self._block.address + header)
         self._table = memoryview(table).cast("B").cast("Q")
         self._stubs = stub_addresses(self._count)
-        self._table[:] = self._stubs
+        self._table[:] = self._stubs if self._image is None else self._image.functions()
         self._provide = _Provide(_provider(weakref.ref(self)))
         provide = ctypes.cast(self._provide, ctypes.c_void_p).value or 0
         ModuleHeader.from_address(self._block.address).provide = provide
@@ -121,6 +132,9 @@ class CompiledModule:
             if mode != CompilationMode.BASELINE and cache.contains(self.name(number))
         }
         """Optimised units that are in the cache, so that they need not be made."""
+        if precompiled is not None:
+            self._stored = set(range(len(self.calls)))
+            self.runs = precompiled.runs()
         self._given_up: set[int] = set()
         """Optimised units that a helper failed to make."""
 
@@ -132,7 +146,7 @@ class CompiledModule:
         for number, type_ in enumerate(self._type_numbers):
             template[self.layout.type_number(number) >> 3] = type_.number
         for own, record in self._record_of.items():
-            template[record] = self._stubs[own]
+            template[record] = self._table[own]
             index = ast.function_type_indices[self._first + own]
             template[record + 2] = self._type_numbers[index].number
         return template
@@ -159,6 +173,10 @@ class CompiledModule:
 
     def symbol_at(self, address: int) -> str | None:
         """Name of the function whose code contains an address, or None."""
+        if self._image is not None:
+            own = self._image.function_at(address)
+            if own is not None:
+                return f"f{self._first + own}"
         for unit in list(self._units.values()):
             symbol = unit.code.symbol_at(address)
             if symbol is not None:
@@ -183,6 +201,8 @@ class CompiledModule:
         state = CodeState.OPTIMIZING if self.optimizing else CodeState.BASELINE
         if not waiting:
             state = CodeState.OPTIMIZED
+        if self._image is not None:
+            state = CodeState.PRECOMPILED
         return CodeStatus(state, self._count, baseline, optimized, from_cache)
 
     # Providing code.
@@ -341,6 +361,8 @@ class CompiledModule:
 
     def check_stored(self) -> None:
         """Look at the optimised units in the cache: those that are damaged are to be made again."""
+        if self._image is not None:
+            return  # it has all code, and none of it is in the cache
         damaged = {number for number in self._stored if load_unit(self.name(number)) is None}
         with self._lock:
             self._stored -= damaged
@@ -408,7 +430,8 @@ class CompiledModule:
         self, tier: Tier, functions: range, admit: Callable[[int], bool] | None = None
     ) -> UnitCode:
         self._compiled = True
-        return compile_unit(self.source(), self.variant, self.layout, tier, functions, admit)
+        target = TARGETS[tier]
+        return compile_unit(self.source(), self.variant, self.layout, target, functions, admit)
 
     def _link(self, tier: Tier, number: int, unit: UnitCode) -> _LoadedUnit:
         own = range(self._first, self._first + self._count)

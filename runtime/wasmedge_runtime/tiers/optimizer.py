@@ -18,15 +18,17 @@ import tempfile
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import cache
 from . import frames
-from .status import Progress
-from .unit import given_up_name, unpack
+from .status import CodeStatus, Progress
+from .unit import UnitCode, given_up_name, unpack
 
 if TYPE_CHECKING:
-    from .module import CompiledModule
+    from ..codegen.context import Target, Variant
+    from ..module import AST
+    from .plan import Plan
 
 _log = logging.getLogger("wasmedge")
 
@@ -72,10 +74,32 @@ def _in_forked_child() -> None:
 os.register_at_fork(after_in_child=_in_forked_child)
 
 
+class Work(Protocol):
+    """A module as helpers see it, whose optimised units are to be made."""
+
+    plan: Plan
+    variant: Variant
+    target: Target
+    optimizing: bool
+    """Whether helpers have work to do for it."""
+    calls: list[int]
+    """Per unit, how many of its functions are called: the higher, the sooner it is made."""
+    last_needed: float
+    """When it needed code for the last time (`time.perf_counter`)."""
+
+    @property
+    def status(self) -> CodeStatus: ...
+    def source(self) -> AST: ...
+    def name(self, number: int) -> str: ...
+    def missing(self) -> list[int]: ...
+    def install(self, number: int, unit: UnitCode) -> None: ...
+    def give_up(self, number: int) -> None: ...
+
+
 class _Job:
     """The units of a module that are to be made."""
 
-    def __init__(self, module: CompiledModule) -> None:
+    def __init__(self, module: Work) -> None:
         ast = module.source()
         self.module = weakref.ref(module)
         self.request = [
@@ -83,6 +107,7 @@ class _Job:
             ast.data,
             [proposal.name for proposal in ast.proposals],
             list(module.variant),
+            list(module.target),
             str(cache.folder() or ""),
             cache.engine_fingerprint(),
         ]
@@ -95,7 +120,7 @@ class _Job:
         """Helpers that died, one after another."""
         self.started = time.perf_counter()
 
-    def may_begin(self, module: CompiledModule) -> bool:
+    def may_begin(self, module: Work) -> bool:
         """Whether the program has had its time to start."""
         now = time.perf_counter()
         quiet = now - module.last_needed >= _QUIET_SECONDS
@@ -126,7 +151,7 @@ class Team:
         self._threads = 0
         self._changed = threading.Condition()
 
-    def submit(self, module: CompiledModule) -> None:
+    def submit(self, module: Work) -> None:
         """Have the missing units of a module made."""
         job = _Job(module)
         if not job.todo:
@@ -148,7 +173,7 @@ class Team:
                 self._jobs.remove(job)
                 module.optimizing = False
 
-    def wait(self, module: CompiledModule, progress: Progress | None) -> None:
+    def wait(self, module: Work, progress: Progress | None) -> None:
         """Wait until the helpers are done with a module."""
         shown = None
         while module.optimizing:
@@ -275,7 +300,7 @@ class Team:
             self._changed.notify_all()
 
 
-def _install(module: CompiledModule, number: int, answer: list[Any]) -> bool:
+def _install(module: Work, number: int, answer: list[Any]) -> bool:
     if len(answer) != 2 or answer[0] != frames.DONE or not isinstance(answer[1], bytes):
         return False
     try:
@@ -372,13 +397,13 @@ def _processors() -> int:
 _background = Team(background=True)
 
 
-def submit(module: CompiledModule) -> None:
+def submit(module: Work) -> None:
     """Have a module optimised while the program goes on."""
     _background.submit(module)
 
 
 def finish(
-    module: CompiledModule,
+    module: Work,
     progress: Progress | None,
     background: bool = False,
     lasting: bool = True,

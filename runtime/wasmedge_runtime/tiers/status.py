@@ -16,6 +16,8 @@ class CodeState(enum.StrEnum):
     """The same, while helper processes optimise."""
     OPTIMIZED = "optimized"
     """All functions have optimised code, now or as soon as they are called."""
+    PRECOMPILED = "precompiled"
+    """All functions have the code that was in the file, at the level that it was compiled at."""
 
 
 class CodeStatus(NamedTuple):
@@ -26,7 +28,7 @@ class CodeStatus(NamedTuple):
     baseline: int
     """Functions that run baseline code."""
     optimized: int
-    """Functions whose optimised code is there."""
+    """Functions whose optimised code, or code from the file, is there."""
     from_cache: bool
     """Whether this process has compiled nothing of it, nor had it compiled."""
 

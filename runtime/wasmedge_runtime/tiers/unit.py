@@ -10,14 +10,20 @@ from typing import NamedTuple
 import msgpack
 
 from .. import cache
-from ..codegen.context import ContextLayout, Variant
+from ..codegen.context import ContextLayout, Target, Variant
+from ..configure import CompilerOptimizationLevel
 from ..module import AST
 from .plan import Tier
 
 _log = logging.getLogger("wasmedge")
 
-_LEVEL = {Tier.BASELINE: 0, Tier.OPTIMIZED: 2}
-"""LLVM's optimisation levels."""
+TARGETS = {
+    Tier.BASELINE: Target(CompilerOptimizationLevel.O0),
+    Tier.OPTIMIZED: Target(CompilerOptimizationLevel.O2),
+}
+
+_SPEED = {CompilerOptimizationLevel.Os: 2, CompilerOptimizationLevel.Oz: 2}
+"""LLVM's optimisation levels, where they have not the same number."""
 
 _LARGEST_OPTIMIZED = 100_000
 """Lines of IR of a function beyond which its unit is not optimised at all: at any level above 0,
@@ -34,9 +40,12 @@ class UnitCode(NamedTuple):
     """Per function, when gas is measured: see `UnitTranslator.runs`."""
 
 
-def unit_name(digest: bytes, variant: Variant, number: int) -> str:
+def unit_name(
+    digest: bytes, variant: Variant, number: int, target: Target = TARGETS[Tier.OPTIMIZED]
+) -> str:
     """The name of an optimised unit's entry in the cache."""
-    return cache.key("optimized", cache.machine(), number, *map(int, variant), digest)
+    parts = (number, *map(int, variant), *map(int, target))
+    return cache.key("optimized", cache.machine(), *parts, digest)
 
 
 def journal_name(digest: bytes, variant: Variant) -> str:
@@ -58,7 +67,7 @@ def compile_unit(
     ast: AST,
     variant: Variant,
     layout: ContextLayout,
-    tier: Tier,
+    target: Target,
     functions: Sequence[int],
     admit: Callable[[int], bool] | None = None,
 ) -> UnitCode:
@@ -75,15 +84,17 @@ def compile_unit(
 
     started = time.perf_counter()
     unit = UnitTranslator(ast, variant, layout, functions, admit)
-    text = unit.text()
+    text = unit.text(target.level)
     translated = time.perf_counter()
-    level = _LEVEL[tier] if unit.largest_function <= _LARGEST_OPTIMIZED else 0
-    data = compile_object(text, level)
+    level = _SPEED.get(target.level, int(target.level))
+    if unit.largest_function > _LARGEST_OPTIMIZED:
+        level = 0
+    data = compile_object(text, level, target.generic)
     _log.debug(
         "function %d and %d more, %s: translated in %.1f ms, compiled in %.1f ms to %d bytes",
         functions[0],
         len(unit.functions) - 1,
-        tier.name.lower(),
+        target.level.name,
         (translated - started) * 1e3,
         (time.perf_counter() - translated) * 1e3,
         len(data),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 __all__ = ["Address", "AllowList"]
 
@@ -17,8 +16,7 @@ _LAST_PORT = 65535
 _LOCALHOST = "localhost"
 
 
-@dataclass(frozen=True)
-class _Rule:
+class _Rule(NamedTuple):
     """Addresses of a network, or those that a name stands for; None is any."""
 
     network: IPv4Network | IPv6Network | None

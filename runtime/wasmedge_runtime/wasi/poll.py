@@ -8,8 +8,7 @@ import os
 import select
 import termios
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import abi
 from .abi import EVENT, SUBSCRIPTION, U32, Errno, FileType, WasiError
@@ -26,19 +25,22 @@ _MOST_SUBSCRIPTIONS = 4096
 _CLOCKS = (0, 1)  # CPU time does not pass while one waits
 
 
-@dataclass(slots=True)
 class _Event:
     """What happened to one subscription."""
 
-    userdata: int
-    kind: int
-    error: Errno = Errno.SUCCESS
-    bytes: int = 0
-    flags: int = 0
+    __slots__ = ("bytes", "error", "flags", "kind", "userdata")
+
+    def __init__(
+        self, userdata: int, kind: int, error: Errno = Errno.SUCCESS, bytes: int = 0
+    ) -> None:
+        self.userdata = userdata
+        self.kind = kind
+        self.error = error
+        self.bytes = bytes
+        self.flags = 0
 
 
-@dataclass(slots=True)
-class _Awaited:
+class _Awaited(NamedTuple):
     """A subscription to a descriptor that is not ready at once."""
 
     userdata: int

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import abi
@@ -19,6 +18,9 @@ __all__ = ["DEVNULL", "Stream", "open_stream"]
 
 Stream: TypeAlias = "int | bytes | bytearray | memoryview | str | os.PathLike[str] | Any | None"
 """None (the stream of this process), a path, a file object, a descriptor, content, or DEVNULL."""
+
+DEVNULL = -3
+"""That of `subprocess`, whose import would take as long as that of all streams here."""
 
 _PORTION = 1 << 20
 
