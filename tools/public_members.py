@@ -21,6 +21,7 @@ PUBLIC = {
         "wasmedge_async._statistics.Statistics": (
             f"{_STATISTICS} set_cost_table set_cost_limit clear"
         ),
+        "wasmedge_async._commands.WasmEdgeProcessImportObject": "",
         "wasmedge_async._wasi.WasiImportObject": "",
         "wasmedge_pool.handles._Handle": "close",
         "wasmedge_pool.handles.FunctionHandle": "function_type index",

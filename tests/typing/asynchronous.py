@@ -14,6 +14,7 @@ import wasmedge_runtime
 from wasmedge_async import (
     VM,
     AwaitedCallerMemory,
+    BindgenReturn,
     CallerMemory,
     CodeStatus,
     Configure,
@@ -44,6 +45,8 @@ from wasmedge_async import (
     VMState,
     Wasi,
     WasiImportObject,
+    WasmEdgeProcess,
+    WasmEdgeProcessImportObject,
 )
 
 
@@ -81,9 +84,26 @@ async def machines(imports: ImportObject, wasi: WasiImportObject) -> None:
     assert_type(await vm.get_function_type_registered("math", "add"), FunctionType | None)
     assert_type(await vm.get_store(), Store)
     assert_type(await vm.get_import_object(HostRegistration.WASI), Wasi | None)
+    process = await vm.get_import_object(HostRegistration.WASMEDGE_PROCESS)
+    assert_type(process, WasmEdgeProcess | None)
     assert_type(await vm.get_statistics(), Statistics)
     assert_type(await vm.get_code_status(), CodeStatus | None)
     assert_type(await vm.close(), None)
+
+
+async def bindgen(vm: VM, kind: BindgenReturn) -> None:
+    await vm.execute_bindgen("run", BindgenReturn.VOID, timeout=1)
+    assert_type(await vm.execute_bindgen("add", BindgenReturn.I32, 1, 2), int)
+    assert_type(await vm.execute_bindgen("add", BindgenReturn.I64, 1, 2), int)
+    assert_type(await vm.execute_bindgen("say", BindgenReturn.ARRAY, "x"), bytes)
+    assert_type(await vm.execute_bindgen("any", kind), int | bytes | None)
+    nothing = await vm.execute_bindgen("run", BindgenReturn.VOID)  # type: ignore[func-returns-value]
+    assert_type(nothing, None)
+    await vm.execute_bindgen("say", "x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    found = await vm.execute_bindgen_registered("lib", "say", BindgenReturn.ARRAY, "x", timeout=1)
+    assert_type(found, bytes)
+    number = await vm.execute_bindgen_registered("lib", "add", BindgenReturn.I64, 1)
+    assert_type(number, int)
 
 
 async def programs(vm: VM, process: Process) -> None:
@@ -235,6 +255,13 @@ async def surroundings(wasi: Wasi) -> None:
     WasiImportObject(args=[1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     assert_type(await wasi.init_wasi(["program"], ["A=1"], {"/": "."}, stdout=Path("out")), None)
     assert_type(await wasi.get_exit_code(), int)
+
+
+async def commands(vm: VM, process: WasmEdgeProcess) -> None:
+    given = WasmEdgeProcessImportObject(["ls"], allow_all=False, folder=Path("work"))
+    assert_type(await vm.register_import(given), None)
+    assert_type(await process.init_wasmedge_process(["ls"], True, folder="work"), None)
+    WasmEdgeProcessImportObject(allow_all="ls")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def figures(statistics: Statistics) -> None:

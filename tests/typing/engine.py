@@ -10,6 +10,7 @@ from wasmedge_runtime import (
     AST,
     DEVNULL,
     VM,
+    BindgenReturn,
     CodeStatus,
     Configure,
     Executor,
@@ -39,6 +40,7 @@ from wasmedge_runtime import (
     ValType,
     VMState,
     WasiImportObject,
+    WasmEdgeProcessImportObject,
 )
 
 
@@ -185,6 +187,26 @@ def surroundings(wasi: WasiImportObject) -> None:
     assert_type(module.name, str)
 
 
+def commands(process: WasmEdgeProcessImportObject) -> None:
+    process = WasmEdgeProcessImportObject(["ls"], allow_all=False, folder=Path("work"))
+    assert_type(process.init_wasmedge_process(["ls"], True, folder="work"), None)
+    assert_type(process.restart(), None)
+    module: ImportObject = process
+    assert_type(module.name, str)
+    WasmEdgeProcessImportObject(allow_all="ls")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def bindgen(vm: VM, kind: BindgenReturn) -> None:
+    vm.execute_bindgen("run", BindgenReturn.VOID)
+    assert_type(vm.execute_bindgen("add", BindgenReturn.I32, 1, 2), int)
+    assert_type(vm.execute_bindgen("add", BindgenReturn.I64, 1, 2), int)
+    assert_type(vm.execute_bindgen("say", BindgenReturn.ARRAY, "x"), bytes)
+    assert_type(vm.execute_bindgen("any", kind), int | bytes | None)
+    vm.execute_bindgen("say", "x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    assert_type(vm.execute_bindgen_registered("lib", "say", BindgenReturn.ARRAY, "x"), bytes)
+    assert_type(vm.execute_bindgen_registered("lib", "add", BindgenReturn.I64, 1), int)
+
+
 def figures(statistics: Statistics) -> None:
     assert_type(statistics.instr_count, int)
     assert_type(statistics.instr_per_second, float)
@@ -222,7 +244,8 @@ def machines(ast: AST, imports: ImportObject) -> None:
     assert_type(vm.get_function_type("fib"), FunctionType | None)
     assert_type(vm.get_function_type_registered("math", "add"), FunctionType | None)
     assert_type(vm.get_import_object(HostRegistration.WASI), WasiImportObject | None)
-    assert_type(vm.get_import_object(HostRegistration.WASMEDGE_PROCESS), ImportObject | None)
+    commands = vm.get_import_object(HostRegistration.WASMEDGE_PROCESS)
+    assert_type(commands, WasmEdgeProcessImportObject | None)
     assert_type(vm.add_host_module(HostRegistration.WASI), WasiImportObject)
     assert_type(vm.get_statistics(), Statistics)
     assert_type(vm.get_code_status(), CodeStatus | None)
