@@ -49,6 +49,24 @@ PUBLIC = {
     }.items()
 }
 
+# Their objects are given to users, who never make one.
+NOT_CONSTRUCTED = frozenset(
+    {
+        "wasmedge_async._commands.WasmEdgeProcess",
+        "wasmedge_async._process.Process",
+        "wasmedge_async._statistics.Statistics",
+        "wasmedge_async._store.Store",
+        "wasmedge_async._streams.ReceiveStream",
+        "wasmedge_async._streams.SendStream",
+        "wasmedge_async._wasi.Wasi",
+        "wasmedge_pool.caller_memory.AwaitedCallerMemory",
+        "wasmedge_pool.caller_memory.CallerMemory",
+        "wasmedge_pool.handles.FunctionHandle",
+        "wasmedge_runtime.instance.ModuleInstance",
+        "wasmedge_runtime.module.AST",
+    }
+)
+
 
 def is_public(path: str, member: str) -> bool:
     """Whether a member is API: of the class with this path, in which it is defined."""

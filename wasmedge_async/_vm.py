@@ -314,7 +314,7 @@ class VM(BindgenCalls):
         *,
         allow_sockets: Iterable[str] = (),
     ) -> Process:
-        """Start a WASI program, to talk to it while it runs.
+        r"""Start a WASI program, to talk to it while it runs.
 
         ::
 
