@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
@@ -16,6 +16,7 @@ from wasmedge_async import (
     AwaitedCallerMemory,
     BindgenReturn,
     CallerMemory,
+    CallRecord,
     CodeStatus,
     Configure,
     ExternRef,
@@ -25,12 +26,15 @@ from wasmedge_async import (
     FunctionType,
     Global,
     GlobalType,
+    Histogram,
     HostRegistration,
     ImportObject,
     Limit,
     LineTooLong,
     Memory,
     MemoryType,
+    PoolFull,
+    PoolStats,
     Process,
     ReceiveStream,
     RefType,
@@ -45,14 +49,18 @@ from wasmedge_async import (
     VMState,
     Wasi,
     WasiImportObject,
+    WasmEdgeError,
     WasmEdgeProcess,
     WasmEdgeProcessImportObject,
+    WorkerStats,
+    WouldDeadlock,
 )
 
 
 async def machines(imports: ImportObject, wasi: WasiImportObject) -> None:
     vm = VM()
     VM("module.wasm")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    VM(pool=VMPool(b""))
     async with VM(Configure(HostRegistration.WASI)) as entered:
         assert_type(entered, VM)
     assert_type(vm.state, VMState)
@@ -276,20 +284,78 @@ async def figures(statistics: Statistics) -> None:
     assert_type(await statistics.clear(), None)
 
 
-async def pools() -> None:
+async def pools(imports: ImportObject) -> None:
     def tell(status: CodeStatus) -> None: ...
 
-    def wrong(status: str) -> None: ...
+    def note(record: CallRecord) -> None: ...
 
-    pool = VMPool("module.wasm", workers=2, config=Configure(), progress=tell)
-    VMPool(b"", progress=wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pool = VMPool("module.wasm", workers=2, config=Configure(), progress=tell, imports=[imports])
+    VMPool(b"", progress=note)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    VMPool(b"", on_call=tell)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    VMPool(
+        b"",
+        min_workers=1,
+        max_workers=4,
+        idle=30,
+        max_calls=1000,
+        max_rss=1 << 30,
+        max_queue=100,
+        actor_idle=60.0,
+        on_call=note,
+    )
     VMPool(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     VMPool()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     async with pool as entered:
         assert_type(entered, VMPool)
-    assert_type(await pool.execute("fib", 21, timeout=1.5), list[Any])
+    assert_type(await pool.execute("fib", 21, timeout=1.5, queue_timeout=1), list[Any])
+    many = await pool.execute_many("fib", [(n,) for n in range(9)], timeout=1, return_errors=True)
+    assert_type(many, list[Any])
+    await pool.execute_many("fib", range(9))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    results = pool.map("fib", range(9), ordered=False, timeout=1, return_errors=True)
+    async for result in results:
+        assert_type(result, Any)
+    assert_type(await results.aclose(), None)
+    async with pool.acquire() as vm:
+        assert_type(vm, VM)
+    assert_type(pool.actor("session-42"), VM)
+    pool.actor(["session-42"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(await pool.broadcast("setup", 1, timeout=1), list[Any])
     first, second = await asyncio.gather(pool.execute("fib", 1), pool.execute("fib", 2))
     assert_type(first + second, list[Any])
     assert_type(pool.code_status, CodeStatus | None)
     assert_type(await pool.close(), None)
     assert_type(pool.kill(), None)
+
+
+def statistics_of_pools(pool: VMPool, record: CallRecord) -> None:
+    stats = pool.stats()
+    assert_type(stats, PoolStats)
+    assert_type(stats.calls + stats.running + stats.queued + stats.completed, int)
+    assert_type(stats.failed + stats.cancelled + stats.timed_out + stats.refused, int)
+    assert_type(stats.starting + stats.actors, int)
+    assert_type(stats.queue_time, Histogram)
+    assert_type(stats.run_time, Histogram)
+    assert_type(stats.workers, tuple[WorkerStats, ...])
+    assert_type(stats.restarts, Mapping[str, int])
+
+    assert_type(stats.run_time.count, int)
+    assert_type(stats.run_time.sum + stats.run_time.max, float)
+    assert_type(stats.run_time.bounds, tuple[float, ...])
+    assert_type(stats.run_time.cumulative, tuple[int, ...])
+    assert_type(stats.run_time.percentile(95), float)
+    assert_type(stats.run_time.p50 + stats.run_time.p90 + stats.run_time.p99, float)
+
+    [worker] = stats.workers
+    assert_type(worker.pid + worker.calls + worker.tenants, int)
+    assert_type(worker.resident_bytes, int | None)
+    assert_type(worker.started, float)
+    assert_type(worker.busy, bool)
+
+    assert_type(record.function, str)
+    assert_type(record.outcome, Literal["completed", "failed", "cancelled", "timed_out"])
+    assert_type(record.calls, int)
+    assert_type(record.queue_seconds + record.run_seconds, float)
+    assert_type(record.pid, int)
+
+    refusals: list[type[WasmEdgeError]] = [PoolFull, WouldDeadlock]
+    del refusals
