@@ -18,6 +18,7 @@ _STORE = " ".join(
 PUBLIC = {
     path: frozenset(names.split())
     for path, names in {
+        "wasmedge_async._process.Process": "aclose returncode wait communicate terminate kill",
         "wasmedge_async._statistics.Statistics": (
             f"{_STATISTICS} set_cost_table set_cost_limit clear"
         ),

@@ -457,6 +457,7 @@ def test_objects_in_an_import_object_go_with_its_worker(run: Run[None]) -> None:
             element = await table.get_data(1)
             assert isinstance(element, ExternRef)
             assert element.value is thing
+            del element
             assert (await value.get_value()).value is other
             await vm.restart()
             del thing

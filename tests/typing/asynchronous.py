@@ -320,6 +320,8 @@ async def pools(imports: ImportObject) -> None:
     assert_type(pool.actor("session-42"), VM)
     pool.actor(["session-42"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(await pool.broadcast("setup", 1, timeout=1), list[Any])
+    process = await pool.spawn("program.wasm", ["program"], {"A": "1"}, [".:data"], stdin=b"5\n")
+    assert_type(process, Process)
     first, second = await asyncio.gather(pool.execute("fib", 1), pool.execute("fib", 2))
     assert_type(first + second, list[Any])
     assert_type(pool.code_status, CodeStatus | None)
