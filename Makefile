@@ -8,6 +8,7 @@
 #   make load     200,000 calls through a pool whose workers are killed
 #   make compile  validation and translation as extension modules: faster, needs a C compiler
 #   make test-compiled  the engine's tests and the test suite with these, in a scratch copy
+#   make docs     the documentation as a site, with all of the API: build/site/index.html
 #   make format   formats the sources
 #   make clean    removes .venv, compiled modules and all caches of the project
 
@@ -17,10 +18,10 @@ PYTHON := $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
         && echo $(name))))
 endif
 BIN := .venv/bin
-CODE := wasmedge_async pool runtime tests examples benchmarks tools
+CODE := wasmedge_async pool runtime tests examples benchmarks tools docs
 
-.PHONY: run test lint types spec bench bench-start fuzz load compile test-compiled format clean \
-    setup-run setup-dev setup-bench require-python
+.PHONY: run test lint types spec bench bench-start fuzz load compile test-compiled docs format clean \
+    setup-run setup-dev setup-bench setup-docs require-python
 
 run: setup-run
 	$(BIN)/python examples/fibonacci.py
@@ -32,6 +33,7 @@ lint: setup-dev
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 spec: setup-dev
@@ -55,12 +57,15 @@ compile: setup-dev
 test-compiled: setup-dev
 	$(BIN)/python tools/test_compiled.py
 
+docs: setup-docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning -b html -d build/doctrees docs build/site
+
 format: setup-dev
 	$(BIN)/ruff check --fix-only --quiet $(CODE)
 	$(BIN)/ruff format $(CODE)
 
 clean:
-	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf .venv .cache build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
 	    runtime/wasmedge_runtime/_mypyc runtime/wasmedge_runtime/.mypyc.*
 
 setup-run: require-python
@@ -71,6 +76,9 @@ setup-dev: require-python
 
 setup-bench: require-python
 	@$(PYTHON) tools/setup.py bench
+
+setup-docs: require-python
+	@$(PYTHON) tools/setup.py docs
 
 require-python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed (PYTHON=path names one)"; exit 1; }

@@ -3,6 +3,9 @@
     python tools/setup.py          # what `make run` needs
     python tools/setup.py dev      # what `make test` needs
     python tools/setup.py bench    # what `make bench-start` needs: that of `dev`, and more
+    python tools/setup.py docs     # what `make docs` needs
+
+What was installed for one of them stays when another is asked for.
 
 The work is done again only when it would come out differently: when the declarations in
 `pyproject.toml`, the Python version or the place of the checkout changed. A hash of these lies in
@@ -22,7 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 RECORD = ENVIRONMENT / "setup.json"
-EXTRAS = ("", "dev", "bench")  # each has all of the one before
+EXTRAS = {"": {""}, "dev": {"", "dev"}, "bench": {"", "dev", "bench"}, "docs": {"", "docs"}}
+"""What else each extra has all of."""
 
 
 def fingerprint() -> str:
@@ -38,14 +42,13 @@ def fingerprint() -> str:
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
 
 
-def is_done(extra: str, wanted: str) -> bool:
-    """Whether the environment was completed for `wanted`, with at least `extra`."""
+def installed(wanted: str) -> set[str]:
+    """The extras that the environment was completed with for `wanted`."""
     try:
         record = json.loads(RECORD.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    enough = EXTRAS[EXTRAS.index(extra) :]
-    return record in [{"fingerprint": wanted, "extra": installed} for installed in enough]
+        return set(record["extras"]) if record["fingerprint"] == wanted else set()
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
 
 
 def set_up(extra: str) -> None:
@@ -54,25 +57,26 @@ def set_up(extra: str) -> None:
     Raises `subprocess.CalledProcessError` when pip fails.
     """
     wanted = fingerprint()
-    if is_done(extra, wanted):
+    there = installed(wanted)
+    if extra in there:
         return
     print(f"setting up {ENVIRONMENT.name} ({extra or 'run'})", flush=True)
     # Begun afresh when it was never completed or belongs to other declarations: what a former
     # set of declarations installed must not stay and hide a missing one.
-    begin_afresh = not is_done("", wanted)
     RECORD.unlink(missing_ok=True)
-    if begin_afresh:
+    if not there:
         venv.create(ENVIRONMENT, clear=True, with_pip=True)
     target = f"{ROOT}[{extra}]" if extra else str(ROOT)
     pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "--quiet", "--editable", target], check=True)
-    RECORD.write_text(json.dumps({"fingerprint": wanted, "extra": extra}), encoding="utf-8")
+    record = {"fingerprint": wanted, "extras": sorted(there | EXTRAS[extra])}
+    RECORD.write_text(json.dumps(record), encoding="utf-8")
 
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    if arguments not in ([], ["dev"], ["bench"]):
-        sys.exit("usage: python tools/setup.py [dev|bench]")
+    if arguments not in ([], ["dev"], ["bench"], ["docs"]):
+        sys.exit("usage: python tools/setup.py [dev|bench|docs]")
     try:
         set_up(arguments[0] if arguments else "")
     except subprocess.CalledProcessError as error:

@@ -9,13 +9,13 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
-from typing import Any, Self, TypeAlias
+from typing import IO, Any, Self, TypeAlias
 
 from wasmedge_async._streams import ReceiveStream, SendStream
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Stdio", "Stream"]
 
-Stream: TypeAlias = "int | bytes | bytearray | memoryview | str | os.PathLike[str] | Any | None"
+Stream: TypeAlias = "int | bytes | bytearray | memoryview | str | os.PathLike[str] | IO[Any] | None"
 """PIPE, None (the stream of this process), a path, a file object with a descriptor, a descriptor,
 DEVNULL; content for stdin; STDOUT for stderr."""
 

@@ -82,7 +82,9 @@ class VM(BindgenCalls):
     Files are opened by the worker when the request's turn comes; a relative path is resolved
     when the method is called.
 
-    Every method raises what the engine's `VM` raises, and besides:
+    Every method raises what the engine's `VM` raises, and what stands here.
+
+    Raises:
         WorkerDied: the worker ended while it ran the call, or could not be started.
         VMLost: the worker has ended before.
         PoolClosed: the VM was closed.
@@ -314,7 +316,7 @@ class VM(BindgenCalls):
         *,
         allow_sockets: Iterable[str] = (),
     ) -> Process:
-        """Start a WASI program, to talk to it while it runs.
+        r"""Start a WASI program, to talk to it while it runs.
 
         ::
 

@@ -27,6 +27,7 @@ from wasmedge_runtime.values import FuncRef
 
 if TYPE_CHECKING:
     from wasmedge_pool.hosting import HostFunctions
+    from wasmedge_runtime.values import ExternRef, FuncRef
 
 __all__ = [
     "GLOBAL_GET",
@@ -388,7 +389,7 @@ class Table(_Handle):
         """What it begins with, by index; the rest is null."""
         return self._elements
 
-    async def get_data(self, index: int) -> Any:
+    async def get_data(self, index: int) -> ExternRef | FuncRef | None:
         """Read an element: an `ExternRef`, a `FuncRef`, or None for the null reference.
 
         Raises:
@@ -398,6 +399,7 @@ class Table(_Handle):
         if not self.claimed:
             self._check_bounds(index)
             return self._elements.get(index)
+        element: ExternRef | FuncRef | None
         (element,) = await self._operate(TABLE_GET, index)
         return element
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .instance import ModuleInstance
 
 HostBody = Callable[..., Any]
+_CALL = "__call__"
 
 
 class Function(Closable):
@@ -53,9 +54,10 @@ class Function(Closable):
     """
 
     # A slot for `__call__` lets each function have its own, generated for its type, and saves the
-    # step from a common method to it.
+    # step from a common method to it. It is named by a constant because pyright takes a literal for
+    # a variable, and the method below then for one that is not bound.
     __slots__ = (
-        "__call__",
+        _CALL,
         "__weakref__",
         "_body",
         "_borrowed",

@@ -33,13 +33,13 @@ class Validator(Closable):
         The bodies of a large module that was found valid before, with the same proposals, are not
         looked at again: the cache on disk remembers it by the digest of the file.
 
+        Messages of errors end with the offset of the instruction or item in the file.
+
         Raises:
             LoadError: the instructions of a body are malformed, or use a proposal that is off
                 (bodies are decoded here, not by the Loader).
             ValidationError: a rule is broken.
             WasmEdgeError: the AST is closed.
-
-            Messages end with the offset of the instruction or item in the file.
         """
         self._check_open()
         ast._check_open()

@@ -131,7 +131,7 @@ def test_what_is_wrong_with_a_program_takes_no_worker(run: Run[None]) -> None:
     async def main() -> None:
         async with VMPool(EMPTY, workers=1) as pool:
             with pytest.raises(TypeError):
-                await pool.spawn(ECHO, stdout=3.5)
+                await pool.spawn(ECHO, stdout=3.5)  # type: ignore[arg-type]
             async with await pool.spawn(b"nonsense") as process:
                 with pytest.raises(Exception, match="magic"):
                     await process.wait()

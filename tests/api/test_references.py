@@ -105,7 +105,9 @@ def test_a_table_and_a_global_keep_objects(run: Run[None]) -> None:
             assert table is not None
             assert kept is not None
             await vm.execute("put", 1, thing)
-            assert (await table.get_data(1)).value is thing
+            element = await table.get_data(1)
+            assert isinstance(element, ExternRef)
+            assert element.value is thing
             await table.set_data(other, 1)
             assert (await vm.execute("get", 1))[0].value is other
             await kept.set_value(thing)
@@ -186,7 +188,9 @@ def test_a_handle_is_a_function_reference(run: Run[None]) -> None:
             assert await vm.execute("call_indirect", 0, 5) == [5]
             await table.set_data(function, 3)
             assert await vm.execute("call_indirect", 3, 2) == [7]
-            assert (await table.get_data(3)).index == function.index
+            element = await table.get_data(3)
+            assert isinstance(element, FuncRef)
+            assert element.index == function.index
 
     run(main())
 
@@ -450,7 +454,10 @@ def test_objects_in_an_import_object_go_with_its_worker(run: Run[None]) -> None:
         imports.add_global("global", value)
         async with VM() as vm:
             await vm.register_import(imports)
-            assert (await table.get_data(1)).value is thing
+            element = await table.get_data(1)
+            assert isinstance(element, ExternRef)
+            assert element.value is thing
+            del element
             assert (await value.get_value()).value is other
             await vm.restart()
             del thing

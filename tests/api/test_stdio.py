@@ -116,7 +116,7 @@ def test_a_file_is_not_emptied_when_another_stream_is_wrong(run: Run[None], tmp_
         with pytest.raises(FileNotFoundError, match="absent"):
             await Stdio.open(stdout=tmp_path / "out", stderr=tmp_path / "absent" / "err")
         with pytest.raises(TypeError):
-            await Stdio.open(stdout=tmp_path / "out", stderr=1.5)
+            await Stdio.open(stdout=tmp_path / "out", stderr=1.5)  # type: ignore[arg-type]
         assert (tmp_path / "out").read_bytes() == b"kept"
         with pytest.raises(FileNotFoundError, match="absent"):
             await Stdio.open(stdin=tmp_path / "absent")

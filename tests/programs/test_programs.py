@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from wasmedge_runtime import (
+    VM,
     Configure,
     ErrCode,
     Executor,
@@ -18,8 +20,10 @@ from wasmedge_runtime import (
     Function,
     FunctionType,
     HostFunctionError,
+    HostRegistration,
     ImportObject,
     Loader,
+    LoadError,
     ModuleInstance,
     Statistics,
     Store,
@@ -99,6 +103,50 @@ def test_print_fibonacci(program: Program, value: int, n: int, result: int) -> N
     assert sorted(engine.store.list_module()) == ["host", "wasm"]
 
 
+# What WASI has without sockets, and what it has for sockets that are already open.
+WASI_FUNCTIONS = """
+args_get args_sizes_get clock_res_get clock_time_get environ_get environ_sizes_get
+fd_advise fd_allocate fd_close fd_datasync fd_fdstat_get fd_fdstat_set_flags fd_fdstat_set_rights
+fd_filestat_get fd_filestat_set_size fd_filestat_set_times fd_pread fd_prestat_dir_name
+fd_prestat_get fd_pwrite fd_read fd_readdir fd_renumber fd_seek fd_sync fd_tell fd_write
+path_create_directory path_filestat_get path_filestat_set_times path_link path_open path_readlink
+path_remove_directory path_rename path_symlink path_unlink_file
+poll_oneoff proc_exit proc_raise random_get sched_yield sock_recv sock_send sock_shutdown
+""".split()  # noqa: SIM905  # not 45 lines
+
+
+def test_print_fibonacci_in_a_vm_that_lists_what_is_registered(program: Program) -> None:
+    """Host functions, another module and WASI under their names, as the reference's example."""
+    host = ImportObject("host")
+
+    @host.function("print_val_and_res", params=[EXTERNREF, I32])
+    def print_val_and_res(data: object, memory: object, value: ExternRef, number: int) -> None:
+        printed.append((value.value, number))
+
+    printed: list[tuple[int, int]] = []
+    with VM(Configure(HostRegistration.WASI)) as vm:
+        vm.register_import(host)
+        vm.register_wasm_buffer("wasm", program("fibonacci"))
+        vm.load_wasm_buffer(program("print_fibonacci"))
+        vm.validate()
+        vm.instantiate()
+        assert vm.execute("print_val_and_fib", ExternRef(123456), 20) == []
+        assert vm.execute("print_val_and_fib", ExternRef(876543210), 21) == []
+        assert vm.execute_registered("wasm", "fib", 22) == [28657]
+        assert printed == [(123456, 10946), (876543210, 17711)]
+
+        assert list(vm.get_function_list()) == ["print_val_and_fib"]
+        store = vm.get_store()
+        assert store.list_module() == ["host", "wasi_snapshot_preview1", "wasm"]
+        assert store.list_function_registered("host") == ["print_val_and_res"]
+        assert store.list_function_registered("wasm") == ["fib"]
+        wasi = store.list_function_registered("wasi_snapshot_preview1")
+        assert len(WASI_FUNCTIONS) == 45
+        # More than the reference's 45: what opens sockets came later.
+        assert {name[:5] for name in set(wasi) - set(WASI_FUNCTIONS)} == {"sock_"}
+        assert set(WASI_FUNCTIONS) <= set(wasi)
+
+
 @pytest.mark.parametrize(
     ("function", "callables", "numbers", "result"),
     [
@@ -128,6 +176,86 @@ def test_external_references_to_callables(
     engine.instantiate(program("externref_funcs"))
     references = [ExternRef(c) for c in callables]
     assert engine.invoke(function, *references, *numbers) == [result]
+
+
+class Containers:
+    """What the functions of `externref_stl` work on, each behind an external reference."""
+
+    def __init__(self) -> None:
+        self.text = io.StringIO()
+        self.mapping: dict[str, str] = {}
+        self.numbers: set[int] = set()
+        self.sequence: list[int] = []
+
+
+def container_functions() -> ImportObject:
+    """The imports of `externref_stl`: operations on Python's containers instead of C++'s."""
+    imports = ImportObject("extern_module")
+
+    @imports.function("stl_ostream_str", params=[EXTERNREF, EXTERNREF])
+    def write(data: object, memory: object, stream: ExternRef, text: ExternRef) -> None:
+        stream.value.write(text.value)
+
+    @imports.function("stl_ostream_u32", params=[EXTERNREF, I32])
+    def write_number(data: object, memory: object, stream: ExternRef, number: int) -> None:
+        stream.value.write(str(number))
+
+    @imports.function("stl_map_insert", params=[EXTERNREF] * 3)
+    def insert(
+        data: object, memory: object, mapping: ExternRef, key: ExternRef, value: ExternRef
+    ) -> None:
+        mapping.value[key.value] = value.value
+
+    @imports.function("stl_map_erase", params=[EXTERNREF] * 2)
+    def erase(data: object, memory: object, mapping: ExternRef, key: ExternRef) -> None:
+        del mapping.value[key.value]
+
+    @imports.function("stl_set_insert", params=[EXTERNREF, I32])
+    def add(data: object, memory: object, numbers: ExternRef, number: int) -> None:
+        numbers.value.add(number)
+
+    @imports.function("stl_set_erase", params=[EXTERNREF, I32])
+    def discard(data: object, memory: object, numbers: ExternRef, number: int) -> None:
+        numbers.value.discard(number)
+
+    @imports.function("stl_vector_push", params=[EXTERNREF, I32])
+    def push(data: object, memory: object, sequence: ExternRef, number: int) -> None:
+        sequence.value.append(number)
+
+    @imports.function("stl_vector_sum", params=[EXTERNREF] * 2, results=[I32])
+    def total(data: object, memory: object, begin: ExternRef, end: ExternRef) -> int:
+        # In C++ a pair of iterators; here where they are, and in what.
+        (sequence, start), (_, stop) = begin.value, end.value
+        return sum(sequence[start:stop])
+
+    return imports
+
+
+def test_external_references_to_containers(program: Program) -> None:
+    engine = Engine()
+    engine.executor.register_import(engine.store, container_functions())
+    engine.instantiate(program("externref_stl"))
+    kept = Containers()
+
+    engine.invoke("call_ostream_str", kept.text, "hello world!")
+    engine.invoke("call_ostream_u32", kept.text, 123456)
+    assert kept.text.getvalue() == "hello world!123456"
+
+    engine.invoke("call_map_insert", kept.mapping, "hello", "world!")
+    assert kept.mapping == {"hello": "world!"}
+    engine.invoke("call_map_erase", kept.mapping, "hello")
+    assert kept.mapping == {}
+
+    engine.invoke("call_set_insert", kept.numbers, 123456)
+    engine.invoke("call_set_insert", kept.numbers, 3456)
+    engine.invoke("call_set_erase", kept.numbers, 3456)
+    assert kept.numbers == {123456}
+
+    for number in (10, 50, 80, 100):
+        engine.invoke("call_vector_push", kept.sequence, number)
+    assert kept.sequence == [10, 50, 80, 100]
+    begin, end = ExternRef((kept.sequence, 0)), ExternRef((kept.sequence, 4))
+    assert engine.invoke("call_vector_sum", begin, end) == [240]
 
 
 def host_functions() -> ImportObject:
@@ -233,6 +361,11 @@ def test_api_test_lists_its_imports_and_exports(program: Program) -> None:
     assert kinds["tab-ext"] is ExternType.TABLE
     assert kinds["mem"] is ExternType.MEMORY
     assert kinds["glob-const-f32"] is ExternType.GLOBAL
+
+
+def test_mandelbrot_in_threads_is_refused_and_names_the_proposal(program: Program) -> None:
+    with pytest.raises(LoadError, match="needs the proposal THREADS"):
+        Loader().load_buffer(program("threads_mandelbrot"))
 
 
 def test_api_import_is_refused_for_its_three_memories(program: Program) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from wasmedge_runtime import VM, Configure, HostRegistration, Memory
+from wasmedge_runtime import VM, Configure, HostRegistration, Memory, Trap
 
 Program = Callable[[str], bytes]
 
@@ -96,6 +96,26 @@ def test_a_javascript_engine_runs_a_script(
     (tmp_path / "script.js").write_text("print(6 * 7); print([3, 1, 2].sort().join('-'))")
     code = machine.start(program("qjs"), ["qjs.wasm", "script.js"], preopens={".": tmp_path})
     assert (code, machine.lines()) == (0, ["42", "1-2-3"])
+
+
+def test_a_program_decodes_a_picture_from_its_input(
+    program: Program, machine: Machine, programs: Path
+) -> None:
+    picture = (programs / "extensions" / "bird.jpeg").read_bytes()
+    data = program("extensions/rust_parseimage")
+    assert machine.start(data, ["rust_parseimage.wasm"], stdin=picture) == 0
+    assert machine.lines() == [
+        "Rust: Read 229104 bytes from stdin.",
+        "Rust: Got image data from stdin. Width: 1024, Height: 768",
+    ]
+
+
+def test_a_library_adds(program: Program, machine: Machine) -> None:
+    machine.load(program("add"))
+    assert machine.call("add", 40, 2) == 42
+    with pytest.raises(Trap, match="unreachable"):  # a Rust build that checks for overflow
+        machine.call("add", 2**31 - 1, 1)
+    assert b"attempt to add with overflow" in machine.err.getvalue()
 
 
 def test_state_is_kept_between_calls(program: Program, machine: Machine) -> None:

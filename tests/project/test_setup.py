@@ -75,27 +75,35 @@ def test_another_place_changes_the_fingerprint(
 
 
 @pytest.mark.parametrize(
-    ("recorded", "wanted", "done"),
+    ("before", "served", "not_served"),
     [
-        ("", "", True),
-        ("dev", "", True),
-        ("bench", "dev", True),
-        ("", "dev", False),
-        ("dev", "bench", False),
+        ([""], [""], ["dev", "bench", "docs"]),
+        (["dev"], ["", "dev"], ["bench", "docs"]),
+        (["bench"], ["", "dev", "bench"], ["docs"]),
+        (["docs", "dev"], ["", "dev", "docs"], ["bench"]),
     ],
 )
 def test_a_larger_set_up_serves_for_a_smaller_one(
-    setup: ModuleType, recorded: str, wanted: str, done: bool
+    setup: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    before: list[str],
+    served: list[str],
+    not_served: list[str],
 ) -> None:
-    setup.RECORD.write_text(f'{{"fingerprint": "f", "extra": "{recorded}"}}')
-    assert setup.is_done(wanted, "f") is done
-    assert not setup.is_done(wanted, "g")
+    monkeypatch.setattr(setup.venv, "create", lambda *_, **__: None)
+    monkeypatch.setattr(setup.subprocess, "run", lambda *_, **__: None)
+    for extra in before:
+        setup.set_up(extra)
+    there = setup.installed(setup.fingerprint())
+    assert there >= set(served)
+    assert not there & set(not_served)
+    assert setup.installed("another fingerprint") == set()
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]"])
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"fingerprint": "f"}'])
 def test_a_missing_or_damaged_record_counts_as_not_done(
     setup: ModuleType, content: str | None
 ) -> None:
     if content is not None:
         setup.RECORD.write_text(content)
-    assert not setup.is_done("", "f")
+    assert setup.installed("f") == set()

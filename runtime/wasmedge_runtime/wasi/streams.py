@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from . import abi
 from .abi import FileType
@@ -16,7 +16,22 @@ if TYPE_CHECKING:
 
 __all__ = ["DEVNULL", "Stream", "open_stream"]
 
-Stream: TypeAlias = "int | bytes | bytearray | memoryview | str | os.PathLike[str] | Any | None"
+
+class Reads(Protocol):
+    """A file object without a descriptor, to read from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Writes(Protocol):
+    """A file object without a descriptor, to write to."""
+
+    def write(self, data: bytes, /) -> int | None: ...
+
+
+Stream: TypeAlias = (
+    int | bytes | bytearray | memoryview | str | os.PathLike[str] | IO[Any] | Reads | Writes | None
+)
 """None (the stream of this process), a path, a file object, a descriptor, content, or DEVNULL."""
 
 DEVNULL = -3
