@@ -12,11 +12,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from wasmedge_async._map import Results
+from wasmedge_async._process import Process
+from wasmedge_async._program import Environment, Preopens, Program
+from wasmedge_async._stdio import PIPE, Stream
 from wasmedge_async._vm import VM
 from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.batch import Many
 from wasmedge_pool.calls import PoolCall
 from wasmedge_pool.compilation import Compilation
+from wasmedge_pool.home import background
 from wasmedge_pool.imports import ImportObject
 from wasmedge_pool.messages import Broadcast, Call
 from wasmedge_pool.pool import WorkerPool
@@ -288,6 +292,40 @@ class VMPool:
             yield _TenantVM(tenant)
         finally:
             await self._pool.release(tenant)
+
+    async def spawn(
+        self,
+        program: Program,
+        args: Iterable[str] | None = None,
+        env: Environment = (),
+        preopens: Preopens = (),
+        stdin: Stream = PIPE,
+        stdout: Stream = PIPE,
+        stderr: Stream = PIPE,
+        *,
+        allow_sockets: Iterable[str] = (),
+    ) -> Process:
+        """Start a WASI program in a worker, to talk to it while it runs, as `VM.spawn`.
+
+        It waits for its turn like a call; until it ends the worker takes no calls, and closing the
+        pool waits for it. Arguments and what is raised are those of `VM.spawn`, and besides:
+
+        Raises:
+            WorkerDied: no worker could be started.
+            PoolClosed: the pool is closed.
+        """
+        pool = self._pool
+        tenant = await pool.claim()
+        try:
+            vm = _TenantVM(tenant)
+            process = await vm.spawn(
+                *(program, args, env, preopens, stdin, stdout, stderr), allow_sockets=allow_sockets
+            )
+        except BaseException:
+            await pool.release(tenant)
+            raise
+        process._when_ended(lambda: background(pool.release(tenant)))
+        return process
 
     def actor(self, key: Hashable) -> VM:
         """Return the VM of a key: the same key reaches the same VM, with its state.

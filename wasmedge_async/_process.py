@@ -213,6 +213,10 @@ class Process(AsyncResource):
         """Whether the program ended as one does that is told to."""
         return self._outcome.cancelled() or _is_stop(self._outcome.exception())
 
+    def _when_ended(self, then: Callable[[], object]) -> None:
+        """Have something called when the program has ended, however; by whoever lent the VM."""
+        self._outcome.add_done_callback(lambda _: then())
+
     async def _end(self) -> None:
         """Wait until the outcome is known, without touching it."""
         if self._outcome.done():
