@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import dataclasses
 import importlib
 import inspect
 import re
@@ -109,15 +108,14 @@ def resolve(name: str) -> str:
 def _member(owner: object, part: str, name: str) -> object:
     if hasattr(owner, part):
         return getattr(owner, part)
-    if dataclasses.is_dataclass(owner):
-        for field in dataclasses.fields(owner):
-            if field.name == part:
-                return field
     if isinstance(owner, type):
-        ours = [one for one in owner.__mro__ if one.__module__.startswith("wasmedge_")]
-        sources = [inspect.getsource(one) for one in ours]  # where an attribute of instances is set
-        if any(re.search(rf"\bself\.{part}\b.*=", source) for source in sources):
-            return None
+        for cls in owner.__mro__:
+            # Attributes of instances: declared in the class, or set by its methods.
+            if cls.__module__.startswith("wasmedge_") and (
+                part in cls.__annotations__
+                or re.search(rf"\bself\.{part}\b.*=", inspect.getsource(cls))
+            ):
+                return None
     raise Problem(f"{name}: there is no {part}")
 
 
