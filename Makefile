@@ -5,6 +5,7 @@
 #   make bench    comparison with wasmtime and native code: table, JSON and plot
 #   make bench-start  how soon real programs start, beside wasmtime (PROGRAMS="qjs ...": only these)
 #   make fuzz     more differential fuzzing than `make test` does (FUZZ_SEEDS=N: how much)
+#   make reference  the tables of docs/reference, from the code
 #   make load     200,000 calls through a pool whose workers are killed
 #   make compile  validation and translation as extension modules: faster, needs a C compiler
 #   make test-compiled  the engine's tests and the test suite with these, in a scratch copy
@@ -20,8 +21,8 @@ endif
 BIN := .venv/bin
 CODE := wasmedge_async pool runtime tests examples benchmarks tools docs
 
-.PHONY: run test lint types spec bench bench-start fuzz load compile test-compiled docs format clean \
-    setup-run setup-dev setup-bench setup-docs require-python
+.PHONY: run test lint types spec bench bench-start fuzz reference load compile test-compiled \
+    docs format clean setup-run setup-dev setup-bench setup-docs require-python
 
 run: setup-run
 	$(BIN)/python examples/fibonacci.py
@@ -47,6 +48,9 @@ bench-start: setup-bench
 
 fuzz: setup-dev
 	$(BIN)/python -m tests.differential $(FUZZ_SEEDS)
+
+reference: setup-dev
+	$(BIN)/python tools/reference.py
 
 load: setup-dev
 	$(BIN)/python -m tests.load

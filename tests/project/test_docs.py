@@ -1,7 +1,9 @@
 """What the documentation shows is so: examples run as printed, links lead somewhere.
 
 A `wat` block is a module, named in its first line. A `python` block whose first line is a comment
-with a file's name is that file; pytest runs it when it is one of tests.
+with a file's name is that file; pytest runs it when it is one of tests. One whose first line is
+`# needs FILE...` stands alone, and runs where these real programs are. Behind a block, the line
+`prints` and a `text` block give its output, where comments behind `print` do not.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import ast
 import asyncio
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.material import find_material
 from tests.wat import wat
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -33,6 +37,24 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     text = read(page)
     found = re.finditer(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return [(text[: match.start(1)].count("\n"), match[1]) for match in found]
+
+
+def expected_output(page: Path, source: str) -> list[str]:
+    """The lines that a block of a page says it prints."""
+    printed = re.search(
+        rf"^```python\n{re.escape(source)}```\n\nprints\n\n```text\n(.*?)^```",
+        read(page),
+        re.DOTALL | re.MULTILINE,
+    )
+    if printed is not None:
+        return printed[1].splitlines()
+    return re.findall(r"print\(.*\)  # (.*)$", source, re.MULTILINE)
+
+
+def needed_files(source: str) -> list[str]:
+    """The real programs that a block cannot run without."""
+    needs = re.match(r"# needs (.*)\n", source)
+    return [] if needs is None else needs[1].split()
 
 
 def anchors(page: Path) -> set[str]:
@@ -89,9 +111,39 @@ def test_the_examples_print_what_their_comments_say(
             if named is not None:
                 run_file(tmp_path / named[1], source)
                 continue
+            if needed_files(source):
+                continue
             run(runner, source, namespace, page, line)
-            expected = re.findall(r"print\(.*\)  # (.*)$", source, re.MULTILINE)
+            expected = expected_output(page, source)
             assert capsys.readouterr().out.splitlines() == expected, f"{page.name}, line {line}"
+
+
+@pytest.mark.parametrize(
+    ("page", "line", "source"),
+    [
+        pytest.param(page, line, source, id=f"{page.relative_to(DOCS)}:{line}")
+        for page in PAGES
+        for line, source in blocks(page, "python")
+        if needed_files(source)
+    ],
+)
+def test_examples_with_real_programs_print_what_they_say(
+    page: Path,
+    line: int,
+    source: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    programs = find_material("WASM_PROGRAMS", "programs")
+    if programs is None:
+        pytest.skip("no programs: set WASM_PROGRAMS to the folder that has them")
+    for name in needed_files(source):
+        shutil.copyfile(programs / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    with asyncio.Runner() as runner:
+        run(runner, source, {}, page, line)
+    assert capsys.readouterr().out.splitlines() == expected_output(page, source)
 
 
 def test_the_readmes_examples_print_what_it_says() -> None:
