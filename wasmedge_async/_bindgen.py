@@ -147,8 +147,8 @@ class BindgenCalls:
         )
         request = Request(message, content, timeout, vm=actor, hosts=actor.hosts)
         if kind is BindgenReturn.ARRAY:
-            request.room = _MOST_BYTES
+            request.want(_MOST_BYTES, exact=False)
         values = await actor.ask(request)
         if kind is BindgenReturn.ARRAY:
-            return b"".join(request.pieces)
+            return await request.content()
         return int(values[0]) if values else None

@@ -60,8 +60,6 @@ _NUMBERS = _FLOATS | {int(ValType.I32), int(ValType.I64)}
 class _Chunk(PoolCall):
     """A request for many calls."""
 
-    __slots__ = ("count", "data", "died", "done", "errors", "kinds", "was_lost")
-
     def __init__(self, message: Batch, timeout: float | None, hosts: HostFunctions) -> None:
         # Of all: a worker looks at the time after each call. Some is added for its slice.
         limit = None if timeout is None else timeout + 10 * _CHUNK_SECONDS

@@ -60,7 +60,7 @@ class AwaitedCallerMemory:
         request = Request(ReadMemory(0, _ANY_VM, CALLER, offset, length))
         request.want(length)
         await self._scope.ask(request)
-        return b"".join(request.pieces)
+        return await request.content()
 
     async def set_data(
         self, data: bytes | bytearray | memoryview, offset: int, length: int | None = None

@@ -38,7 +38,14 @@ class PoolCall(Request):
         queue_timeout: seconds that it may wait for its beginning, None for no limit.
     """
 
-    __slots__ = ("expires", "function", "holder", "late", "made", "worker")
+    expires: float | None = None
+    """When it is to have begun."""
+    late = False
+    """It is past its time, and fails if it is called back."""
+    holder: Mailbox | None = None
+    """The mailbox of the worker that waits for the host function that made it."""
+    worker: PoolWorker | None = None
+    """Where it was sent last."""
 
     def __init__(
         self,
@@ -52,13 +59,8 @@ class PoolCall(Request):
         Request.__init__(self, message, None, timeout, hosts=hosts, references=references)
         self.function = function
         self.made = monotonic()
-        self.expires = None if queue_timeout is None else self.made + queue_timeout
-        self.late = False
-        """It is past its time, and fails if it is called back."""
-        self.holder: Mailbox | None = None
-        """The mailbox of the worker that waits for the host function that made it."""
-        self.worker: PoolWorker | None = None
-        """Where it was sent last."""
+        if queue_timeout is not None:
+            self.expires = self.made + queue_timeout
 
     def expire(self) -> None:
         """Fail, because it has not begun in time."""

@@ -275,7 +275,7 @@ class Memory(_Handle):
         request = Request(ReadMemory(0, owner.number, handle, offset, length))
         request.want(length)
         await owner.ask(request)
-        return b"".join(request.pieces)
+        return await request.content()
 
     async def set_data(
         self, data: bytes | bytearray | memoryview, offset: int, length: int | None = None

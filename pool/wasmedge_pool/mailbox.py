@@ -564,7 +564,7 @@ def _take_part(request: Request, message: Items | Data | BatchResults | BatchErr
             raise ProtocolError(f"an answer of more than {_MAX_ITEMS} items")
     else:
         request.room -= len(message.data)
-        if request.room < 0 or not message.data:
+        if request.pieces is None or request.room < 0 or not message.data:
             raise ProtocolError("data that was not asked for")
         request.pieces.append(message.data)
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Descriptors", "Patient", "Placeholder", "Request", "Target", "answered"]
 
+# Copying more pieces than these would hold the event loop up for more than a millisecond.
+_FEW_PIECES = 8
+
 
 class Target(Protocol):
     """The parent's picture of one VM in a worker."""
@@ -68,33 +71,48 @@ class Request:
         RuntimeError: no event loop is running that could drive workers.
     """
 
-    __slots__ = (
-        "begun",
-        "bulk",
-        "called_back",
-        "descriptors",
-        "ended",
-        "exact",
-        "frame",
-        "future",
-        "host_call",
-        "host_error",
-        "hosts",
-        "items",
-        "number",
-        "open",
-        "owner",
-        "parse",
-        "pieces",
-        "references",
-        "room",
-        "scope",
-        "spent",
-        "timeout",
-        "verdict",
-        "vm",
-        "within",
-    )
+    # What most requests never have is set in the class: a request costs the event loop's thread
+    # about a microsecond.
+    bulk: bytes | None = None
+    timeout: float | None = None
+    vm: Target | None = None
+    hosts: HostFunctions | None = None
+    references: Sequence[ExternRef] = ()
+    descriptors: Descriptors | None = None
+    number = 0
+    """Set when it is sent."""
+    open = False
+    """Sent and not answered."""
+    begun = False
+    """Its guest has called a host function, whatever the worker says of how far it came."""
+    called_back = False
+    """The worker was asked to skip it if it has not begun."""
+    owner: Mailbox | None = None
+    """Where it was submitted last."""
+    verdict: Exception | None = None
+    """What it fails with when its worker dies, if not with that."""
+    ended: Patient | None = None
+    """Somebody waits for the guest to have stopped."""
+    spent = 0
+    """Nanoseconds that it ran, once it is answered."""
+    items: list[tuple[str, bytes, bytes]] | None = None
+    """What its answer consists of, if it is to have items."""
+    pieces: list[bytes] | None = None
+    """What its answer consists of, if it is to have data."""
+    room = 0
+    """How many bytes of data more it may have."""
+    exact = False
+    """Whether it is to have all of them."""
+    parse: Callable[[list[Any]], list[Any]] | None = None
+    """Checks and changes the values of its answer; whatever it raises, the worker is wrong."""
+    within = 0
+    """The number of the host call that it is made inside of."""
+    host_call: HostCall | None = None
+    """The host function that its guest waits for, until the task that awaits it takes it up."""
+    scope: HostCallScope | None = None
+    """That host function, while it runs."""
+    host_error: Exception | None = None
+    """What the host function raised."""
 
     def __init__(
         self,
@@ -108,51 +126,32 @@ class Request:
         descriptors: Descriptors | None = None,
     ) -> None:
         self.frame = encode(message)
-        self.bulk = bulk
-        self.timeout = timeout
-        self.vm = vm
-        self.hosts = hosts
-        self.references = references
-        self.descriptors = descriptors
-        self.number = 0
-        """Set when it is sent."""
-        self.open = False
-        """Sent and not answered."""
-        self.begun = False
-        """Its guest has called a host function, whatever the worker says of how far it came."""
-        self.called_back = False
-        """The worker was asked to skip it if it has not begun."""
-        self.owner: Mailbox | None = None
-        """Where it was submitted last."""
-        self.verdict: Exception | None = None
-        """What it fails with when its worker dies, if not with that."""
         self.future: asyncio.Future[list[Any]] = running_loop().create_future()
-        self.ended: Patient | None = None
-        """Somebody waits for the guest to have stopped."""
-        self.spent = 0
-        """Nanoseconds that it ran, once it is answered."""
-        self.items: list[tuple[str, bytes, bytes]] | None = None
-        """What its answer consists of, if it is to have items."""
-        self.pieces: list[bytes] = []
-        self.room = 0
-        """Data of its answer, and how many bytes more it may have."""
-        self.exact = False
-        """Whether it is to have all of them."""
-        self.parse: Callable[[list[Any]], list[Any]] | None = None
-        """Checks and changes the values of its answer; whatever it raises, the worker is wrong."""
-        self.within = 0
-        """The number of the host call that it is made inside of."""
-        self.host_call: HostCall | None = None
-        """The host function that its guest waits for, until the task that awaits it takes it up."""
-        self.scope: HostCallScope | None = None
-        """That host function, while it runs."""
-        self.host_error: Exception | None = None
-        """What the host function raised."""
+        self.hosts = hosts
+        if bulk is not None:
+            self.bulk = bulk
+        if timeout is not None:
+            self.timeout = timeout
+        if vm is not None:
+            self.vm = vm
+        if references:
+            self.references = references
+        if descriptors is not None:
+            self.descriptors = descriptors
 
-    def want(self, length: int) -> None:
-        """Have it answered with exactly so many bytes of data."""
+    def want(self, length: int, *, exact: bool = True) -> None:
+        """Have it answered with so many bytes of data, or with up to as many."""
+        self.pieces = []
         self.room = length
-        self.exact = True
+        self.exact = exact
+
+    async def content(self) -> bytes:
+        """The data of its answer, in one piece."""
+        pieces = self.pieces or []
+        if len(pieces) <= _FEW_PIECES:
+            return b"".join(pieces)
+        # The interpreter lets others run while it copies.
+        return await asyncio.to_thread(b"".join, pieces)
 
     def finish(self, values: list[Any]) -> None:
         """End it with an answer."""
@@ -203,14 +202,8 @@ class Request:
 class Placeholder(Request):
     """Stands in the order for a request that the worker will answer without running it."""
 
-    __slots__ = ()
-
     def __init__(self, number: int) -> None:
         self.number = number
-        self.open = self.begun = self.exact = False
-        self.timeout = self.verdict = self.items = self.ended = self.vm = self.hosts = None
-        self.host_call = self.scope = self.host_error = self.parse = None
-        self.spent = self.room = self.within = 0
 
     def finish(self, values: list[Any]) -> None:
         """Nobody waits for it."""

@@ -30,8 +30,6 @@ _LONG_SECONDS = 0.005
 class Claim(PoolCall):
     """Waits in the queue for a worker of its own; it is done when it has one."""
 
-    __slots__ = ()
-
 
 class Schedule:
     """The queue of a pool.

@@ -13,7 +13,7 @@ from wasmedge_async import VM, VMPool
 
 # Processor time that one turn of the loop may take. Counted in the loop's own thread, so that other
 # programs on the machine do not show.
-TURN_SECONDS = 0.015
+TURN_SECONDS = 0.010
 # Real time: what a call into the system may hold the loop up, on a machine that is busy.
 WALL_SECONDS = 0.5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from wasmedge_pool.messages import Broadcast, ProtocolError, Share
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from wasmedge_pool.worker.vm import WorkerVM
 
+_log = logging.getLogger("wasmedge")
+
 __all__ = ["FreshVM", "broadcast", "make_vm", "share"]
 
 
@@ -29,6 +32,7 @@ class FreshVM(VM):
         self._keeps_state = True
         self._used = False
         self._restarts: list[Callable[[], None]] = []
+        self._callers: dict[str, Callable[..., list[Any]]] = {}
         self.ast: AST | None = None
         """The module that it has loaded."""
 
@@ -48,6 +52,7 @@ class FreshVM(VM):
         """Instantiate; what was kept by `broadcast` is forgotten."""
         super().instantiate()
         self._used = False
+        self._callers.clear()
         self._restarts = [host.restart for host in self._hosts.values()]
 
     def _refresh(self) -> None:
@@ -64,7 +69,21 @@ class FreshVM(VM):
             for restart in self._restarts:
                 restart()
         self._used = True
-        return super().execute(function, *args)
+        call = self._callers.get(function)
+        if call is not None:
+            return call(*args)
+        results = super().execute(function, *args)
+        self._remember(function)
+        return results
+
+    def _remember(self, function: str) -> None:
+        """Call a function straight from now on, which costs half, unless there is more to do."""
+        instance = self.store.anonymous
+        if instance is None or function == "_start" or _log.isEnabledFor(logging.DEBUG):
+            return
+        call = instance.exported_caller(function)
+        if call is not None:
+            self._callers[function] = call
 
     def broadcast(self, function: str, *args: Any) -> list[Any]:
         """Call a function, and let later calls find the instance as it leaves it."""
