@@ -1,7 +1,7 @@
 """Which members are API, of public classes that have others for the rest of the project.
 
-Of other classes every member without an underscore is. The site shows what is API
-(`tools/griffe_api.py`), and `tests/typing` has to use all of it.
+Of other classes every member without an underscore is. The site shows what is API (`docs/conf.py`),
+and `tests/typing` has to use all of it.
 """
 
 from __future__ import annotations
