@@ -12,6 +12,7 @@ from wasmedge_runtime import (
     VM,
     BindgenReturn,
     CodeStatus,
+    Compiler,
     Configure,
     Executor,
     ExportType,
@@ -70,6 +71,13 @@ def modules(config: Configure) -> None:
     validator.validate(b"")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     for closable in (ast, validator, loader):
         assert_type(closable.close(), None)
+
+
+def compiled_files(config: Configure) -> None:
+    with Compiler(config, progress=tell) as compiler:
+        assert_type(compiler.compile(Path("in.wasm"), "out.wasm"), None)
+    compiler.compile(b"", "out.wasm")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(compiler.close(), None)
 
 
 def execution(ast: AST, imports: ImportObject) -> None:

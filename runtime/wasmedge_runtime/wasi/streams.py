@@ -14,24 +14,22 @@ from .descriptors import MOST_WRITTEN, Descriptor
 if TYPE_CHECKING:
     from .state import Wasi
 
+    class Reads(Protocol):
+        """A file object without a descriptor, to read from."""
+
+        def read(self, size: int, /) -> bytes: ...
+
+    class Writes(Protocol):
+        """A file object without a descriptor, to write to."""
+
+        def write(self, data: bytes, /) -> int | None: ...
+
+
 __all__ = ["DEVNULL", "Stream", "open_stream"]
 
-
-class Reads(Protocol):
-    """A file object without a descriptor, to read from."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-
-class Writes(Protocol):
-    """A file object without a descriptor, to write to."""
-
-    def write(self, data: bytes, /) -> int | None: ...
-
-
-Stream: TypeAlias = (
+Stream: TypeAlias = """
     int | bytes | bytearray | memoryview | str | os.PathLike[str] | IO[Any] | Reads | Writes | None
-)
+"""
 """None (the stream of this process), a path, a file object, a descriptor, content, or DEVNULL."""
 
 DEVNULL = -3
