@@ -40,6 +40,7 @@ PUBLIC = {
         "wasmedge_runtime.instance.ModuleInstance": (
             "close name exports code_status reset checkpoint"
         ),
+        "wasmedge_runtime.loader.Loader": "close load_file load_buffer",
         "wasmedge_runtime.memory.Memory": "memory_type page_size get_data set_data grow_page view",
         "wasmedge_runtime.module.AST": "list_imports list_exports",
         "wasmedge_runtime.store.Store": f"{_STORE} list_module interrupt",

@@ -12,6 +12,7 @@ from wasmedge_runtime import (
     VM,
     BindgenReturn,
     CodeStatus,
+    Compiler,
     Configure,
     Executor,
     ExportType,
@@ -70,6 +71,12 @@ def modules(config: Configure) -> None:
     validator.validate(b"")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     for closable in (ast, validator, loader):
         assert_type(closable.close(), None)
+
+
+def compiling(config: Configure) -> None:
+    with Compiler(config, progress=tell) as compiler:
+        assert_type(compiler.compile("a.wasm", Path("b.wasm")), None)
+    compiler.compile(b"\0asm", "b.wasm")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def execution(ast: AST, imports: ImportObject) -> None:

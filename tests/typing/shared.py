@@ -138,6 +138,8 @@ def options(config: Configure) -> None:
     config.compiler_dump_ir = True
     assert_type(config.compiler_generic_binary, bool)
     config.compiler_generic_binary = True
+    assert_type(config.trust_precompiled, bool)
+    config.trust_precompiled = True
     assert_type(config.statistics_instruction_counting, bool)
     config.statistics_instruction_counting = True
     assert_type(config.statistics_time_measuring, bool)
