@@ -14,7 +14,8 @@
            Broadcasts: what all workers have run              broadcast.py
       -> Backend: start, send, receive, stop                  backend.py
       -> WorkerProcess: one child, two sockets, one page      process.py
-           data socket: messages          messages.py, protocol.py, values.py, settings.py
+           data socket: messages          messages.py, fields.py, protocol.py, values.py,
+                                          settings.py
            ~~~ process border ~~~
       -> worker: one request at a time on the engine          worker/
            control socket: interrupts, hang-up, memory        worker/watchdog.py

@@ -13,13 +13,11 @@ from typing import Any
 
 import msgpack
 
+from wasmedge_pool.fields import PARENT_MESSAGES, TAGS, WORKER_MESSAGES
 from wasmedge_pool.messages import (
     CHUNK,
     MAX_ARRAY,
     MAX_MESSAGE,
-    PARENT_MESSAGES,
-    TAGS,
-    WORKER_MESSAGES,
     Chunk,
     Message,
     ProtocolError,

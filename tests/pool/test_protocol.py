@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wasmedge_pool.fields import TAGS
 from wasmedge_pool.messages import (
     CHUNK,
     MAX_ARRAY,
     MAX_MESSAGE,
-    TAGS,
     Batch,
     BatchError,
     BatchResults,
