@@ -88,6 +88,11 @@ def test_an_object_that_is_not_there_is_a_problem(tool: ModuleType, name: str, w
         (["Loader"], "tests/runtime/test_loader.py::test_x", "test_loader.py has no test test_x"),
         (["Loader"], "docs/reference/index.md#reference", "index.md has no examples under"),
         (["Store"], "docs/reference/basics.md#limits", "Store is not named in docs/reference/bas"),
+        (
+            ["a:VM.cleanup"],
+            "tests/runtime/test_vm.py::test_cleanup_forgets_modules_names_and_counters",
+            "a:VM.cleanup is not named in",
+        ),
         ([], "docs/reference/basics.md#limits", "there is no object"),
     ],
 )
