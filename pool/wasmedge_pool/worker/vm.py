@@ -16,6 +16,7 @@ from wasmedge_pool.messages import (
     FUNCTION,
     HOST_FUNCTION,
     OBJECT,
+    SCALARS,
     Batch,
     Broadcast,
     Call,
@@ -109,6 +110,8 @@ class WorkerVM:
 
     def to_wire(self, values: Any) -> tuple[Any, ...]:
         """What leaves, from values of the engine."""
+        if SCALARS.issuperset(map(type, values)):
+            return tuple(values)  # the engine's numbers are in range
         return to_wire(values, self.worker.objects.reference)
 
     def _dereference(self, kind: int, number: int) -> Any:
