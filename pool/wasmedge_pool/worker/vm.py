@@ -151,11 +151,11 @@ class WorkerVM:
             results = self.vm.execute(request.function, *arguments)
         else:
             results = self.vm.execute_registered(request.module, request.function, *arguments)
-        return self._results(repr(request.function), results)
+        return self._results(request, results)
 
     def _call_handle(self, request: CallHandle) -> tuple[Any, ...]:
         function = self._known(request.handle, Function)
-        return self._results("the function", function(*self.from_wire(request.arguments)))
+        return self._results(request, function(*self.from_wire(request.arguments)))
 
     def _call_bindgen(self, request: CallBindgen) -> tuple[Any, ...]:
         arguments = arguments_from_wire(request.passed, self.worker.take_bulk)
@@ -180,23 +180,22 @@ class WorkerVM:
 
     def _run(self, request: Run) -> tuple[Any, ...]:
         arguments = self.from_wire(request.arguments)
-        return self._results(
-            repr(request.function), self._run_module(request.path, request.function, arguments)
-        )
+        return self._results(request, self._run_module(request.path, request.function, arguments))
 
     def _run_module(self, path: bytes | None, function: str, arguments: list[Any]) -> Any:
         if path is None:
             return self.vm.run_wasm_buffer(self.worker.take_bulk(), function, *arguments)
         return self.vm.run_wasm_file(os.fsdecode(path), function, *arguments)
 
-    def _results(self, function: str, results: list[Any]) -> tuple[Any, ...]:
+    def _results(self, request: Call | CallHandle | Run, results: list[Any]) -> tuple[Any, ...]:
         try:
             return self.to_wire(results)
         except TypeError as error:
             # The call is over, only its results cannot be told.
+            name = "the function" if isinstance(request, CallHandle) else repr(request.function)
             raise WasmEdgeError(
                 ErrCode.RefTypeMismatch,
-                f"reference type mismatch: {function} has returned, but {error}",
+                f"reference type mismatch: {name} has returned, but {error}",
             ) from None
 
     # --- Modules ----------------------------------------------------------------------------------
