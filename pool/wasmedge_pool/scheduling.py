@@ -43,6 +43,8 @@ class Schedule:
         self._queue: deque[PoolCall] = deque()
         self._returned: deque[PoolCall] = deque()  # called back; they go before the queue
         self._expiries = Expiries(_expired)
+        # Kept: while a loop runs on in a forked process, it is not what asyncio calls running.
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         # How many calls each worker waits for, in a host function.
         self._waited_for: Counter[Mailbox] = Counter()
@@ -140,8 +142,7 @@ class Schedule:
             best.mailbox.submit(call)
             look = look or least > 0
         if look and self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_LONG_SECONDS, self._look)
+            self._look_later()
 
     def _serve(self, claim: Claim) -> bool:
         """Give a claim an idle worker, rather one without tenants; False when there is none."""
@@ -156,6 +157,11 @@ class Schedule:
         claim.worker.exclusive = True
         claim.finish([])
         return True
+
+    def _look_later(self) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(_LONG_SECONDS, self._look)
 
     def _look(self) -> None:
         """Call back what waits behind a long call, or in front of one worker beside an idle one;
@@ -180,8 +186,7 @@ class Schedule:
         if waiting + ahead and not idle:
             self._crew.grow(waiting + ahead)
         if ahead or (waiting and self._crew.may_grow):
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_LONG_SECONDS, self._look)
+            self._look_later()
         self.dispatch()
 
     # --- Calls that host functions of this pool make: their workers wait for them meanwhile -------

@@ -97,7 +97,7 @@ def test_loops_in_threads_and_in_turn(loop: str, tmp_path: Path) -> None:
             try:
                 await vm.execute("spin")
             except (WorkerDied, VMLost):
-                print("died")
+                print("died\\n", end="")  # threads write, too
             await vm.close()
         threads = [threading.Thread(target=lambda n=n: run(main(n))) for n in range(3)]
         for thread in threads:

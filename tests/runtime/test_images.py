@@ -166,7 +166,7 @@ def test_instances_share_the_memory_of_their_image() -> None:
     before = own_bytes()
     made += instances(engine, module, 20)
     assert all(content(instance)[:5] == b"yyyyy" for instance in made)
-    assert own_bytes() - before < 5_000_000
+    assert own_bytes() - before < 50_000_000, "copies would be 100 MB"
 
 
 def test_an_image_in_a_memory_with_checks() -> None:
