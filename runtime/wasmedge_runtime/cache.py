@@ -94,7 +94,7 @@ def engine_fingerprint() -> str:
     install keeps its version while they change."""
     digest = hashlib.sha256()
     package = Path(__file__).parent
-    names = ("errors", "features", "limits", "module", "opcodes", "types", "validator")
+    names = ("configure", "errors", "features", "limits", "module", "opcodes", "types", "validator")
     sources = [package / f"{name}.py" for name in names]
     for name in ("binary", "codegen", "native", "tiers", "validate"):
         sources += sorted((package / name).glob("*.py"))

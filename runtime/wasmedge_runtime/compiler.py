@@ -99,10 +99,12 @@ class Compiler(Closable):
             try:
                 file.write(content if native else precompiled.with_section(ast.data, content))
                 file.flush()
-                for number, text in enumerate(dumps):
-                    output.with_name(f"{output.name}.{number}.ll").write_text(text)
             except OSError as error:
                 raise _unwritable(output, error) from error
+            for number, text in enumerate(dumps):
+                place = output.with_name(f"{output.name}.{number}.ll")
+                with _replacing(place) as dump:
+                    dump.write(text.encode())
 
 
 def _is_same(path: Path, other: str | os.PathLike[str]) -> bool:

@@ -13,6 +13,7 @@ code's safety rests on: engine, processor, variant, level. The tag is that of `s
 from __future__ import annotations
 
 import array
+import functools
 import hashlib
 import os
 import struct
@@ -65,17 +66,24 @@ class Precompiled:
     Args:
         module: the module without it.
         code: the image, or the library.
-        head: None when it is damaged, or of another version.
+        packed_head: what is said about it; empty when it is damaged.
+        trailer: what is behind that.
     """
 
-    def __init__(
-        self, module: bytes, code: memoryview, head: Head | None, packed_head: bytes, trailer: bytes
-    ) -> None:
+    def __init__(self, module: bytes, code: memoryview, packed_head: bytes, trailer: bytes) -> None:
         self.module = module
         self.code = code
-        self.head = head
         self._packed_head = packed_head
         self.digest, self._tag, _, _ = _TRAILER.unpack(trailer)
+
+    @functools.cached_property
+    def head(self) -> Head | None:
+        """What is said about the code; None when it is damaged, or of another version.
+
+        Unpacked when it is needed: it can take seventy times as much memory as in the file, which
+        is for makers who are trusted.
+        """
+        return _unpack(self._packed_head)
 
     @property
     def is_ours(self) -> bool:
@@ -89,20 +97,20 @@ class Precompiled:
             ast: the module.
             trusted: whether code counts as good that somebody else made.
         """
-        head = self.head
         if _digest(ast, self.code, self._packed_head) != self.digest:
             return "it is damaged or was altered"
+        if not trusted and not self.is_ours:
+            return (
+                "this user did not make it, or the key that it was signed with is lost "
+                "(Configure.trust_precompiled accepts code that somebody else made)"
+            )
+        head = self.head
         if head is None:
             return "it was made by another version of wasmedge-async"
         if head.engine != cache.engine_fingerprint():
             return f"it was made by another version of wasmedge-async ({head.version})"
         if head.machine != machine_name(head.target.generic):
             return f"it was made for another processor ({head.processor})"
-        if not trusted and not self.is_ours:
-            return (
-                "this user did not make it, or the key that it was signed with is lost "
-                "(Configure.trust_precompiled accepts code that somebody else made)"
-            )
         if len(head.runs) != (len(ast.bodies) if head.variant.gas else 0):
             return "the runs of instructions are not those of the functions"
         try:
@@ -194,9 +202,8 @@ def _read(module: bytes, data: memoryview) -> Precompiled:
     _, _, length, magic = _TRAILER.unpack(trailer)
     end = len(data) - _TRAILER.size
     if magic != _MAGIC or length > end:
-        return Precompiled(module, data[:0], None, b"", trailer)
-    packed = bytes(data[end - length : end])
-    return Precompiled(module, data[: end - length], _unpack(packed), packed, trailer)
+        return Precompiled(module, data[:0], b"", trailer)
+    return Precompiled(module, data[: end - length], bytes(data[end - length : end]), trailer)
 
 
 def write(ast: AST, code: bytes, head: Head) -> bytes:

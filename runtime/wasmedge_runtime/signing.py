@@ -51,7 +51,8 @@ def _read() -> bytes | None:
         folder = place.stat()
         if folder.st_uid != os.geteuid() or folder.st_mode & 0o022:
             return None
-        descriptor = os.open(place / _KEY_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(place / _KEY_NAME, flags)
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             is_private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
@@ -61,7 +62,10 @@ def _read() -> bytes | None:
             key = file.read(_KEY_BYTES + 1)
     except OSError:
         return None
-    return key if len(key) == _KEY_BYTES else None
+    if len(key) != _KEY_BYTES:
+        _log.warning("%s is damaged: remove it, and compile again", place / _KEY_NAME)
+        return None
+    return key
 
 
 def _make() -> bytes | None:

@@ -417,6 +417,17 @@ def test_a_linker_that_fails_is_named(module: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(os.listdir(module.parent)) == ["ld", "module.wasm"]
 
 
+def test_a_linker_that_cannot_be_started_is_named(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linker = module.with_name("ld")
+    linker.write_bytes(b"\x7fELF, cut off")
+    linker.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{module.parent}:{os.environ['PATH']}")
+    with pytest.raises(WasmEdgeError, match=r"the linker .*/ld failed: .*Exec format error"):
+        compiled(module, options(CompilerOutputFormat.NATIVE))
+
+
 @pytest.mark.parametrize(
     "text", ["(module (func (result i32)))", "(module (start 0) (func (param i32)))"]
 )
@@ -500,6 +511,19 @@ def test_ir_is_written_beside_the_output(module: Path) -> None:
         "compiled.wasm.0.ll",
         "module.wasm",
     ]
+
+
+def test_dumped_ir_replaces_links_and_not_what_they_name(module: Path) -> None:
+    linked = module.with_name("linked")
+    linked.write_text("mine")
+    dump = module.with_name("out.wasm.0.ll")
+    dump.symlink_to(linked)
+    config = options()
+    config.compiler_dump_ir = True
+    Compiler(config).compile(module, module.with_name("out.wasm"))
+    assert linked.read_text() == "mine"
+    assert not dump.is_symlink()
+    assert "define" in dump.read_text()
 
 
 def test_a_module_without_functions_can_be_compiled(tmp_path: Path) -> None:

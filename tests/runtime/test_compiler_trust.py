@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
 import stat
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from wasmedge_runtime import (
     ErrCode,
     Loader,
     LoadError,
+    ValidationError,
     Validator,
     cache,
     precompiled,
@@ -31,6 +35,7 @@ from wasmedge_runtime import (
 from wasmedge_runtime.binary.customs import find_custom
 from wasmedge_runtime.loader import SECTION
 from wasmedge_runtime.module import AST
+from wasmedge_runtime.native import elf
 from wasmedge_runtime.native.code import CodeRegion
 from wasmedge_runtime.precompiled import Precompiled
 
@@ -359,3 +364,155 @@ def test_what_a_file_says_about_itself_stays_one_line_in_the_log(
     path.write_bytes(precompiled.with_section(found.module, content))
     refused(path, "it was made by another version of wasmedge-async", caplog)
     assert "forged" not in caplog.text
+
+
+@pytest.mark.parametrize("config", [None, trusting()], ids=["", "trusted"])
+def test_no_altered_byte_of_a_file_lets_its_code_run_with_another_module(
+    tmp_path: Path, config: Configure | None, used: list[int]
+) -> None:
+    """Anywhere: in the module, in headers of sections, in the code."""
+    path = compiled(tmp_path)
+    data = path.read_bytes()
+    module, code = (bytes(part) for part in (_found(path)[1].module, _found(path)[1].code))
+    for place in range(0, len(data), max(len(data) // 1500, 1)):
+        altered = bytearray(data)
+        altered[place] ^= 1 << place % 8
+        try:
+            ast = Loader(config).load_buffer(bytes(altered))
+        except (LoadError, ValidationError):
+            continue
+        if ast.precompiled is not None:
+            assert (ast.data, bytes(ast.precompiled.code)) == (module, code)
+    assert used == []
+
+
+def section(content: bytes) -> bytes:
+    """A section as that with the code."""
+    return precompiled.with_section(b"", content)
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+def test_data_behind_a_file_makes_its_code_unusable(
+    tmp_path: Path,
+    output_format: CompilerOutputFormat,
+    used: list[int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = compiled(tmp_path, output_format)
+    with path.open("ab") as file:
+        file.write(section(b"more"))
+    refused(path, DAMAGED, caplog)
+    assert used == []
+
+
+def test_the_first_of_two_sections_with_code_counts(
+    tmp_path: Path, used: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = compiled(tmp_path)
+    data = path.read_bytes()
+    module = _found(path)[1].module
+    own = data[len(module) :]
+    for sections in (own + own, section(b"") + own, own + section(b"")):
+        path.write_bytes(module + sections)
+        refused(path, DAMAGED, caplog)
+    assert used == []
+    path.write_bytes(module[:8] + own + module[8:])  # where it stands does not matter
+    assert run(path) == CodeState.PRECOMPILED
+
+
+def test_what_is_said_about_one_code_does_not_hold_for_another(
+    tmp_path: Path, used: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everything signed by this user, put together anew."""
+    path = compiled(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = compiled(tmp_path / "other", text=TEXT.replace("(i32.const 1)))", "(i32.const 3)))"))
+    module = _found(path)[1].module
+    mine, theirs = (
+        (bytes(found.code), found._packed_head) for found in (_found(path)[1], _found(other)[1])
+    )
+    tails = [one.read_bytes()[-precompiled._TRAILER.size :] for one in (path, other)]
+    for code, head, tail in itertools.product((mine[0], theirs[0]), (mine[1], theirs[1]), tails):
+        path.write_bytes(precompiled.with_section(module, code + head + tail))
+        if (code, head, tail) != (*mine, tails[0]):
+            refused(path, DAMAGED, caplog)
+    assert used == []
+
+
+def test_what_strangers_say_about_code_is_not_unpacked(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = compiled(tmp_path)
+    (folder / "signing-key").unlink()
+    unpacked: list[bytes] = []
+    monkeypatch.setattr(precompiled, "_unpack", unpacked.append)
+    assert Loader().load_file(path).precompiled is None
+    altered = path.read_bytes()[:-1]
+    path.write_bytes(altered + b"?")
+    with pytest.raises(LoadError):
+        Loader(trusting()).load_buffer(altered)
+    assert Loader(trusting()).load_file(path).precompiled is None
+    assert unpacked == []
+
+
+def test_code_that_calls_other_functions_than_it_may_is_not_used(
+    tmp_path: Path, used: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = compiled(tmp_path)
+    ast, found = _found(path)
+    assert found.head is not None
+    image = found.head.image._replace(externals=[("system", 0)])
+    content = precompiled.write(ast, bytes(found.code), found.head._replace(image=image))
+    path.write_bytes(precompiled.with_section(found.module, content))
+    refused(path, "code refers to 'system', which is not allowed", caplog)
+    assert used == []
+
+
+def library(names: bytes, headers: int, at: int | None = None) -> bytes:
+    """A shared library in which each section has all of `names` as its name."""
+    fields = list(elf.HEADER.unpack(bytes(elf.HEADER.size)))
+    fields[0] = b"\x7fELF\2\1\1"
+    fields[6] = elf.HEADER.size + len(names) if at is None else at
+    fields[12] = headers
+    one = elf.SECTION.pack(0, 3, 0, 0, elf.HEADER.size, len(names), 0, 0, 0, 0)
+    return elf.HEADER.pack(*fields) + names + one * headers
+
+
+def test_names_that_many_sections_share_are_not_copied_for_each() -> None:
+    data = library(b"a" * 100_000 + b"\0", 5000)  # half a gigabyte of names
+    tracemalloc.start()
+    try:
+        with pytest.raises(LoadError, match="magic header"):
+            Loader().load_content(data, "the test")
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("at", [2**64 - 1, 2**63 - 1, 2**62, 2**32])
+def test_sections_beyond_a_library_are_refused(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "library.so"
+    path.write_bytes(library(b"name\0", 2, at))
+    with pytest.raises(LoadError, match="magic header"):
+        Loader().load_file(path)
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_a_key_of_another_length_signs_nothing_and_the_log_says_so(
+    tmp_path: Path, folder: Path, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = compiled(tmp_path)
+    key = folder / "signing-key"
+    key.write_bytes(bytes(size))
+    with caplog.at_level("WARNING", "wasmedge"):
+        assert run(path) != CodeState.PRECOMPILED
+    assert f"{key} is damaged" in caplog.messages[0]
+    assert signing.sign(bytes(32)) == signing.UNSIGNED
+    assert not signing.is_ours(bytes(32), signing.UNSIGNED)
+
+
+def test_a_pipe_in_the_place_of_the_key_is_none(tmp_path: Path, folder: Path) -> None:
+    path = compiled(tmp_path)
+    (folder / "signing-key").unlink()
+    os.mkfifo(folder / "signing-key", 0o600)
+    assert run(path) != CodeState.PRECOMPILED

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 
 from .. import cache
 from . import elf, libc
-from .code_image import ALIGNMENT, EXECUTE, WRITE, CodeImage, numbers
+from .code_image import ALIGNMENT, ALLOWED_EXTERNALS, EXECUTE, WRITE, CodeImage, numbers
 
 _log = logging.getLogger("wasmedge")
 
@@ -27,12 +27,6 @@ _IS_X86 = platform.machine() in ("x86_64", "AMD64")
 _REGION_SIZES = (1 << 30, 1 << 28, 1 << 26) if _IS_X86 else (1 << 26,)
 """Bytes for guest code, the first that the system grants; half as much follows for the rest, and an
 eighth for function tables. A call on AArch64 reaches 128 MiB, one on x86-64 2 GiB."""
-
-_FLOAT_FUNCTIONS = ("floor", "ceil", "trunc", "rint", "nearbyint", "roundeven", "fma", "sqrt")
-_ALLOWED_EXTERNALS = frozenset(
-    # What LLVM may call for operations that the processor lacks, or for copies.
-    ("memcpy", "memmove", "memset", *_FLOAT_FUNCTIONS, *(f"{name}f" for name in _FLOAT_FUNCTIONS))
-)
 
 
 class _Area:
@@ -159,7 +153,7 @@ class CodeRegion:
         variables = variables or {}
         stubs = [name for name in obj.undefined if name not in variables]
         for name in stubs:
-            if name not in _ALLOWED_EXTERNALS and name not in trusted_externals:
+            if name not in ALLOWED_EXTERNALS and name not in trusted_externals:
                 raise elf.ObjectError(f"code refers to {name!r}, which is not allowed")
         if any(s.writable for s in obj.sections.values()) and not trusted_externals:
             raise elf.ObjectError("code with writable data is not allowed")
@@ -223,14 +217,9 @@ class CodeRegion:
             flush_instruction_cache(block.start, block.size)
 
     def load_image(self, data: bytes | memoryview, image: CodeImage) -> LoadedImage:
-        """Place the code of a module that was linked ahead; `data` is the file that it is in.
-
-        Raises:
-            ObjectError: it wants a function that is not allowed.
+        """Place the code of a module that was linked ahead and found good by `code_image.check`;
+        `data` is the file that it is in.
         """
-        for name, _ in image.externals:
-            if name not in _ALLOWED_EXTERNALS:
-                raise elf.ObjectError(f"code refers to {name!r}, which is not allowed")
         with self._lock:
             self._collect()
             # All of it among the guest code: signal handlers may take for such what is not

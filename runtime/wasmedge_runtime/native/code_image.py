@@ -28,6 +28,12 @@ READ, WRITE, EXECUTE = 4, 2, 1
 
 _LARGEST = 1 << 30
 
+_FLOAT_FUNCTIONS = ("floor", "ceil", "trunc", "rint", "nearbyint", "roundeven", "fma", "sqrt")
+ALLOWED_EXTERNALS = frozenset(
+    # What LLVM may call for operations that the processor lacks, or for copies.
+    ("memcpy", "memmove", "memset", *_FLOAT_FUNCTIONS, *(f"{name}f" for name in _FLOAT_FUNCTIONS))
+)
+
 HEADER_BYTES = ctypes.sizeof(ModuleHeader)
 
 STUB = elf.jump_stub(_IS_X86, 0)
@@ -108,6 +114,9 @@ def check(image: CodeImage, size: int, functions: int) -> None:
         raise elf.ObjectError("it has other functions")
     if any(map(image.length.__lt__, map(int.__add__, addresses, sizes))):
         raise elf.ObjectError("a function lies outside the image")
+    for name, _ in image.externals:
+        if name not in ALLOWED_EXTERNALS:
+            raise elf.ObjectError(f"code refers to {name!r}, which is not allowed")
     if not all(0 <= at <= image.length - 8 for _, at in image.externals):
         raise elf.ObjectError("an address lies outside the image")
 

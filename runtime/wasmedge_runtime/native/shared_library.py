@@ -38,6 +38,9 @@ _PT_LOAD = 1
 _SHT_SYMTAB, _SHT_RELA, _SHT_REL = 2, 4, 9
 _SHF_ALLOC = 2
 
+_NAME_BYTES = 100
+"""Of a section's name: what is longer is none of those that matter."""
+
 _MODULE_SECTION = ".wasm"
 _HEADER_SYMBOL = "wasmedge_module"
 
@@ -82,14 +85,18 @@ def link(
             file.write_bytes(data)
         output = folder / "module.so"
         options = ["-shared", "-z", "noexecstack", "-z", f"max-page-size={ALIGNMENT}"]
-        done = subprocess.run(
-            [linker, *options, "-o", output, *files],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [linker, *options, "-o", output, *files],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=_TIMEOUT_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            message = f"the linker {linker} failed: {error}"
+            raise WasmEdgeError(ErrCode.RuntimeError, message) from error
         if done.returncode:
             said = done.stdout.decode(errors="replace").strip().rpartition("\n")[2]
             raise WasmEdgeError(ErrCode.RuntimeError, f"the linker {linker} failed: {said}")
@@ -171,14 +178,17 @@ def _sections(data: bytes) -> list[tuple[str, tuple[int, ...]]]:
     """The name and the header of each section."""
     header = elf.HEADER.unpack_from(data)
     start, count, names_index = header[6], header[12], header[13]
+    if names_index >= count:
+        return []
+    if start + count * elf.SECTION.size > len(data):
+        raise ValueError("the section headers reach beyond the file")
     headers = [
         elf.SECTION.unpack_from(data, start + number * elf.SECTION.size) for number in range(count)
     ]
-    if names_index >= count:
-        return []
     names = _content(data, headers[names_index])
     return [
-        (names[each[0] : names.index(b"\0", each[0])].decode(errors="replace"), each)
+        # Cut: thousands of sections may have the same megabytes as their name.
+        (names[each[0] : each[0] + _NAME_BYTES].partition(b"\0")[0].decode(errors="replace"), each)
         for each in headers
     ]
 
