@@ -91,6 +91,11 @@ def _bytes(field: object) -> bool:
     return type(field) is bytes
 
 
+def _digest(field: object) -> bool:
+    """Of a module: as long as a SHA-256, since thousands of them are kept."""
+    return type(field) is bytes and len(field) == 32
+
+
 def _bytes_or_nil(field: object) -> bool:
     return field is None or type(field) is bytes
 
@@ -185,7 +190,7 @@ PARENT_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     29: (Within, (_number,)),
     30: (Follow, (_bytes_or_nil,)),
     31: (Compile, (_number, _tuple, _bytes_or_nil, _number)),
-    48: (Want, (_bytes, _numbers)),
+    48: (Want, (_digest, _numbers)),
     56: (
         CallBindgen,
         (_number, _number, _text_or_nil, _text, _number, _counts, _number, _number_or_nil),
@@ -206,7 +211,7 @@ WORKER_MESSAGES: dict[int, tuple[type[Message], tuple[_Check, ...]]] = {
     38: (Data, (_number, _bytes)),
     39: (HostCall, (_number, _number, _number, _number, _values)),
     40: (Unreferenced, (_counts,)),
-    41: (Wanted, (_bytes, _numbers)),
+    41: (Wanted, (_digest, _numbers)),
     42: (Progress, (_number, _number, _number, _number, _number, _number)),
     43: (BatchError, (_number, _number, _tuple)),
     44: (BatchResults, (_number, _number, _bytes, _bytes)),

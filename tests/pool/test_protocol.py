@@ -227,6 +227,8 @@ def test_bulk_data_travels_in_chunks(size: int) -> None:
         (msgpack.packb([34, 1, [["f", b"\x7f", b"\x00"]]]), "Items whose items is wrong"),
         (msgpack.packb([34, 1, [["f", b"\x7f"]]]), "Items whose items is wrong"),
         (msgpack.packb([36, b"wasmedge", 10, "text"]), "Log whose logger is wrong"),
+        (msgpack.packb([41, bytes(33), [1]]), "Wanted whose digest is wrong"),
+        (msgpack.packb([41, bytes(1 << 19), [1]]), "Wanted whose digest is wrong"),
     ],
 )
 def test_what_is_not_a_message_is_refused(body: bytes, why: str) -> None:
