@@ -48,8 +48,10 @@ class Loader(Closable):
         self._check_open()
         try:
             with Path(path).open("rb") as file:
-                # One byte past the cap is enough to know, however large the file is.
-                data = file.read(MAX_MODULE_SIZE + 1)
+                # One byte past the cap is enough to know, however large the file is; and no more
+                # memory is asked for than the file needs, if it tells its size.
+                size = os.fstat(file.fileno()).st_size
+                data = file.read(min(size or MAX_MODULE_SIZE, MAX_MODULE_SIZE) + 1)
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise LoadError(ErrCode.IllegalPath, f"invalid path: {error}") from error
         except OSError as error:

@@ -159,7 +159,7 @@ def test_progress_is_shown_in_the_event_loop(run: Run[None]) -> None:
         assert threads == {threading.get_ident()}
         done = [status.optimized for status in seen]
         assert done == sorted(done)
-        assert len(set(done)) > 2
+        assert done[0] < done[-1], "it is shown before the end, too"
         assert seen[-1] == (CodeState.OPTIMIZED, 5, 0, 5, False)
         seen.clear()
         async with VMPool(code, workers=1, progress=progress) as pool:
