@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import anyio
-
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import PoolClosed, VMLost
 from wasmedge_pool.home import Home, background
-from wasmedge_pool.hosting import HostFunctions, answer, inside, open_scope
+from wasmedge_pool.hosting import HostFunctions, answer, open_scope, outlast
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import CreateVM
 from wasmedge_pool.request import Patient, Request, answered
@@ -188,13 +186,7 @@ class Actor:
     async def _gone(self, mailbox: Mailbox) -> None:
         """Wait until the worker has ended; then, and not before, a cancellation goes on."""
         assert self._ended is not None
-        task = asyncio.current_task()
-        assert task is not None
-        expected = task.cancelling() + inside(mailbox)
-        with anyio.CancelScope(shield=True):
-            await self._ended
-        if task.cancelling() > expected:
-            raise asyncio.CancelledError
+        await outlast(self._ended, mailbox)
 
     def kill(self) -> None:
         """End the worker at once, without waiting for its end."""

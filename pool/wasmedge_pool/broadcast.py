@@ -11,11 +11,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import anyio
-
 from wasmedge_pool.actor import VM_NAME
-from wasmedge_pool.errors import WorkerDied
-from wasmedge_pool.hosting import HostFunctions, answer
+from wasmedge_pool.errors import WorkerDied, WouldDeadlock
+from wasmedge_pool.home import background
+from wasmedge_pool.hosting import HostFunctions, answer, calling_mailbox, to_its_end
 from wasmedge_pool.messages import Broadcast, Instantiate
 from wasmedge_pool.request import Request
 from wasmedge_pool.sizing import Crew, PoolWorker
@@ -69,8 +68,15 @@ class Broadcasts:
         """Run a broadcast in all workers; returns what each of them gave.
 
         Raises:
+            WouldDeadlock: a host function of the pool makes it.
             Exception: what it failed with in one of them; it holds in none then.
         """
+        if calling_mailbox(lambda: {one.mailbox for one in self._crew.working}) is not None:
+            raise WouldDeadlock(
+                f"a host function broadcasts {message.function!r} to its own pool, which would "
+                "wait in each worker for the end of its calls, that of the host function among "
+                "them; broadcast before the call, or after it"
+            )
         entry = _Entry(message, timeout, references)
         for worker in self._crew.places:
             request = entry.requests[worker] = self._request(entry)
@@ -91,8 +97,7 @@ class Broadcasts:
         except BaseException:
             self._list.remove(entry)
             entry.ended.set_result(None)
-            with anyio.CancelScope(shield=True):
-                await self._undo(entry)
+            await to_its_end(background(self._undo(entry)))
             raise
         entry.ended.set_result(None)
         entry.requests.clear()

@@ -47,6 +47,9 @@ class PoolCall(Request):
     worker: PoolWorker | None = None
     """Where it was sent last."""
 
+    bounded = True
+    """Whether it counts for `max_queue`."""
+
     def __init__(
         self,
         message: Message,
@@ -134,7 +137,7 @@ class Ledger:
     def __init__(self, on_call: Callable[[CallRecord], object] | None) -> None:
         self.made = 0
         self.batched = 0
-        """How many of the calls that have not ended are parts of an `execute_many`."""
+        """How many of the calls that have not ended are of a `map` or an `execute_many`."""
         self.refused = 0
         self._completed = 0
         self._others: dict[Outcome, int] = {"failed": 0, "cancelled": 0, "timed_out": 0}

@@ -12,6 +12,8 @@ from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from wasmedge_pool.caller_memory import AwaitedCallerMemory, CallerMemory
 from wasmedge_pool.handles import FunctionHandle, value_of_type
 from wasmedge_pool.imports import Function
@@ -29,7 +31,7 @@ from wasmedge_pool.messages import (
     Within,
 )
 from wasmedge_pool.protocol import encode
-from wasmedge_pool.request import Request
+from wasmedge_pool.request import Patient, Request
 from wasmedge_pool.values import fits, from_wire, to_wire
 from wasmedge_runtime.errors import MESSAGES, ErrCode, HostFunctionError, Terminate, WasmEdgeError
 from wasmedge_runtime.types import ValType
@@ -46,6 +48,8 @@ __all__ = [
     "host_error",
     "inside",
     "open_scope",
+    "outlast",
+    "to_its_end",
 ]
 
 # How deep host functions and guests may call each other: well before Python's own limit, in this
@@ -206,6 +210,34 @@ def inside(mailbox: Mailbox) -> int:
         count += scope.open and scope.mailbox is mailbox and scope.task is task
         scope = scope.outer
     return count
+
+
+async def outlast(ended: Patient, mailbox: Mailbox | None = None) -> None:
+    """Wait for something that must not be left half done; a cancellation goes on afterwards.
+
+    Host functions of the mailbox's worker that the running task is in may lose their guests
+    meanwhile. Each of them is cancelled then, which is no cancellation of the task.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+
+    def requested() -> int:
+        return task.cancelling() + (0 if mailbox is None else inside(mailbox))
+
+    before = requested()
+    with anyio.CancelScope(shield=True):
+        await ended
+    if requested() > before:
+        raise asyncio.CancelledError
+
+
+async def to_its_end(work: asyncio.Task[None], mailbox: Mailbox | None = None) -> None:
+    """Wait for a task that must not be left half done; a cancellation goes on afterwards, see
+    `outlast`."""
+    ended = Patient()
+    work.add_done_callback(lambda _: ended.set_result(None))
+    await outlast(ended, mailbox)
+    work.result()
 
 
 def calling_mailbox(mailboxes: Callable[[], Container[Mailbox]]) -> Mailbox | None:

@@ -80,6 +80,10 @@ class Lodging:
 
     # --- What tenants ask for ---------------------------------------------------------------------
 
+    def check(self) -> None:
+        """See `Landlord`."""
+        self._begin()
+
     def keep(self, tenant: Tenant) -> None:
         """See `Landlord`."""
         self._begin()

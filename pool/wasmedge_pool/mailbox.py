@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 
 from wasmedge_pool.backend import Backend, Death
-from wasmedge_pool.errors import CallTimeout, PoolClosed, error_from_wire
+from wasmedge_pool.errors import CallTimeout, PoolClosed, WorkerDied, error_from_wire
 from wasmedge_pool.home import forks
 from wasmedge_pool.hosting import HostCallScope, host_error
 from wasmedge_pool.messages import (
@@ -155,6 +155,9 @@ class Mailbox:
         """Put a request at the end of the queue, or have it run at once, inside of a host function
         that waits for it. Never waits."""
         request.owner = self
+        if self._gone:  # since whoever chose it looked
+            request.fail(WorkerDied(self.pid, None, None, "it ended before it came to this"))
+            return
         if within is not None:
             self._send_within(within, request)
             return

@@ -280,6 +280,9 @@ class WorkerPool:
             self.begin()
             self._check_room()
         self.enqueue(call)
+        if not bounded:
+            call.bounded = False
+            self.ledger.batched += 1
         return self._follow(call)
 
     def enqueue(self, call: PoolCall, count: int = 0) -> None:
@@ -329,6 +332,8 @@ class WorkerPool:
             self.ledger.end(call, "cancelled")
             raise
         finally:
+            if not call.bounded:
+                self.ledger.batched -= 1
             if call.holder is not None:
                 self.schedule.leave(call)
         self.ledger.complete(call)
@@ -378,10 +383,12 @@ class WorkerPool:
             tenant = self._lodging.new(self._config, with_module)
             await answer(tenant.begin(claim.worker))
         except BaseException:
-            if tenant is not None:
-                await tenant.close()
-            if claim.worker is not None:
-                self._free(claim.worker)
+            try:
+                if tenant is not None:
+                    await tenant.close()
+            finally:
+                if claim.worker is not None:
+                    self._free(claim.worker)
             raise
         finally:
             self.schedule.leave(claim)

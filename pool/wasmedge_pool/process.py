@@ -122,6 +122,7 @@ class WorkerProcess(asyncio.Protocol):
         self._reason: str | None = None
         self._broken = False
         self._congested = False
+        self._finished = False
         self._page: mmap.mmap | None = None
         self._lifeline: int | None = None
         self._wires: list[int] = []
@@ -350,7 +351,7 @@ class WorkerProcess(asyncio.Protocol):
 
     def send(self, frames: bytes) -> None:
         """Send whole frames."""
-        if not self._transport.is_closing():
+        if not (self._finished or self._transport.is_closing()):
             self._transport.write(frames)
 
     def interrupt(self, number: int) -> None:
@@ -430,6 +431,7 @@ class WorkerProcess(asyncio.Protocol):
         """Let the worker end by itself, but not for ever."""
         self._reason = self._reason or "it was told to finish"
         if not self._transport.is_closing():
+            self._finished = True
             self._transport.write_eof()
             self._loop.call_later(_EXIT_SECONDS, self.kill, "it did not finish in time")
 

@@ -10,20 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Hashable, Sequence
+from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Protocol
-
-import anyio
 
 from wasmedge_pool.actor import VM_NAME, cause
 from wasmedge_pool.backend import Death
 from wasmedge_pool.errors import PoolClosed, VMLost
 from wasmedge_pool.home import background
-from wasmedge_pool.hosting import HostFunctions, answer, open_scope
+from wasmedge_pool.hosting import HostCallScope, HostFunctions, answer, open_scope, to_its_end
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import CreateVM, DropVM, GetCodeStatus, Share
 from wasmedge_pool.registering import Registrable
-from wasmedge_pool.request import Request
+from wasmedge_pool.request import Request, answered
 from wasmedge_pool.sizing import PoolWorker
 
 __all__ = ["Landlord", "Tenant"]
@@ -42,6 +41,9 @@ class Landlord(Protocol):
 
     async def home(self) -> PoolWorker:
         """Wait for a worker that a tenant may move into."""
+
+    def check(self) -> None:
+        """Raise `PoolClosed` when the pool is closed, `RuntimeError` in another event loop."""
 
     def keep(self, tenant: Tenant) -> None:
         """Hold on to a tenant that has begun, until `forget`."""
@@ -83,7 +85,10 @@ class Tenant:
         self._worker: PoolWorker | None = None  # the same, when it has moved in
         self._created: asyncio.Future[list[Any]] | None = None
         self._moving: asyncio.Task[None] | None = None
-        self._pending: list[Request] = []  # until it has moved in
+        self._leaving: asyncio.Task[None] | None = None
+        self._first: Request | None = None
+        # Until it has moved in; each with where it was made, perhaps in a host function.
+        self._pending: list[tuple[Request, Context]] = []
         self._open: set[Request] = set()  # not answered
         self._why_lost: Exception | None = None
         self._closed = False
@@ -130,8 +135,8 @@ class Tenant:
         self._pool.keep(self)
         # A task of its own: it goes on when the task that happened to need it is cancelled.
         self._moving = background(self._move_in(worker))
-        first = Request(GetCodeStatus(0, self.number), vm=self)
-        self._pending.append(first)
+        first = self._first = Request(GetCodeStatus(0, self.number), vm=self)
+        self._pending.append((first, copy_context()))
         first.future.add_done_callback(_seen)
         return first
 
@@ -139,6 +144,7 @@ class Tenant:
         """Have a request answered, see `Actor.ask`."""
         if self._closed:
             raise PoolClosed("this VM is closed")
+        self._pool.check()
         if self._moving is None:
             self.begin()
         if self._why_lost is not None:
@@ -147,7 +153,7 @@ class Tenant:
         self.touched = monotonic()
         self._open.add(request)
         if self._worker is None:
-            self._pending.append(request)
+            self._pending.append((request, copy_context()))
         else:
             mailbox = self._worker.mailbox
             mailbox.submit(request, open_scope(mailbox))
@@ -184,10 +190,14 @@ class Tenant:
         """Begin anew, perhaps in another worker."""
         if self._closed:
             raise PoolClosed("this VM is closed")
+        life = self._life
         await self._move_out(lambda: VMLost("the VM was restarted before the call had ended"))
         if self._closed:
             raise PoolClosed("this VM is closed")
-        await answer(self.begin())
+        if self._life is life:  # or another task has restarted it meanwhile
+            self.begin()
+        assert self._first is not None
+        await answered(self._first)
 
     async def close(self) -> None:
         """End the VM; what still waits or runs fails with `PoolClosed`. Idempotent."""
@@ -215,72 +225,106 @@ class Tenant:
 
     async def _move_in(self, worker: PoolWorker | None) -> None:
         try:
+            if self._leaving is not None:
+                await asyncio.wait([self._leaving])
             if worker is None:
                 worker = await self._pool.home()
             worker.tenants.add(self)
             self._home = worker
             mailbox = worker.mailbox
-            # Not interrupted when somebody does not want it any more: what is made is dropped.
-            create = Request(CreateVM(0, self.number, self._config, 0), vm=self)
-            self._created = create.future
-            create.future.add_done_callback(_seen)
-            mailbox.submit(create)
-            setup = [await one.registration(self.number) for one in self._pool.host_modules]
-            if self._with_module:
-                setup.append(Request(Share(0, self.number, VM_NAME), vm=self, hosts=self.hosts))
-            for request in setup:
-                request.vm = self
-                mailbox.submit(request)
-            await asyncio.gather(asyncio.shield(self._created), *map(answer, setup))
+            # A host function of this worker may be what needs the VM: then the worker waits for it,
+            # and what is asked for here runs inside.
+            while not await self._set_up(mailbox, open_scope(mailbox)):
+                pass
         except Exception as error:
             if self._why_lost is None:
                 self._why_lost = VMLost(f"the VM could not begin: {error}")
             failure = error
             self._fail_pending(lambda: failure)
             return
+        if self._why_lost is not None:  # in this moment
+            self._fail_pending(self.lost)
+            return
         self._worker = worker
         pending, self._pending = self._pending, []
-        for request in pending:
+        for request, context in pending:
             if not request.future.done():
-                mailbox.submit(request)
+                mailbox.submit(request, context.run(open_scope, mailbox))
+
+    async def _set_up(self, mailbox: Mailbox, scope: HostCallScope | None) -> bool:
+        """Have the VM made; False when it was to be made inside of a host function, and that was
+        over before."""
+        # Not interrupted when somebody does not want it any more: what is made is dropped.
+        create = Request(CreateVM(0, self.number, self._config, 0), vm=self)
+        self._created = create.future
+        create.future.add_done_callback(_seen)
+        mailbox.submit(create, scope)
+        setup = [await one.registration(self.number) for one in self._pool.host_modules]
+        if self._with_module:
+            setup.append(Request(Share(0, self.number, VM_NAME), vm=self, hosts=self.hosts))
+        for request in setup:
+            request.vm = self
+            mailbox.submit(request, scope)
+        results = await asyncio.gather(
+            asyncio.shield(create.future), *map(answer, setup), return_exceptions=True
+        )
+        failure = next((one for one in results if isinstance(one, BaseException)), None)
+        if failure is None:
+            return True
+        if scope is None or scope.open or mailbox.gone:
+            raise failure
+        return False
 
     def _fail_pending(self, error: Callable[[], Exception]) -> None:
         pending, self._pending = self._pending, []
-        for request in pending:
+        for request, _ in pending:
             request.fail(error())
 
     async def _move_out(self, error: Callable[[], Exception]) -> None:
+        """Leave the worker. What it takes for that is done also when this is cancelled."""
         moving, self._moving = self._moving, None
-        if moving is None:
-            return
-        with anyio.CancelScope(shield=True):
-            self._fail_pending(error)
-            moving.cancel()
-            await asyncio.wait([moving])
-            home, self._home, self._worker = self._home, None, None
+        home, self._home, self._worker = self._home, None, None
+        if moving is not None:
             if home is not None:
-                await self._leave(home.mailbox, error)
                 home.tenants.discard(self)
-            if self._moving is None:
-                self._pool.forget(self)
-                self.hosts = self._pool.hosts.copy()
+            self._fail_pending(error)
+            self.hosts = self._pool.hosts.copy()
+            moving.cancel()
+            self._leaving = background(
+                self._leave(moving, home, self._created, list(self._open), error)
+            )
+        if self._leaving is not None:
+            await to_its_end(self._leaving, None if home is None else home.mailbox)
 
-    async def _leave(self, mailbox: Mailbox, error: Callable[[], Exception]) -> None:
-        for request in list(self._open):
-            if not request.future.done():
-                request.future.set_exception(error())
-                _seen(request.future)
-        for request in list(self._open):
-            if request.open:
+    async def _leave(
+        self,
+        moving: asyncio.Task[None],
+        home: PoolWorker | None,
+        created: asyncio.Future[list[Any]] | None,
+        requests: list[Request],
+        error: Callable[[], Exception],
+    ) -> None:
+        await asyncio.wait([moving])
+        if home is not None and created is not None:
+            mailbox = home.mailbox
+            for request in requests:
+                if not request.future.done():
+                    request.future.set_exception(error())
+                    _seen(request.future)
+            for request in requests:
                 await mailbox.stopped(request)
-        assert self._created is not None
-        await asyncio.wait([self._created])
-        if not mailbox.gone:
+            await asyncio.wait([created])
             # Cleared of what the host may have of it; and its number stands for nothing now.
-            drop = Request(DropVM(0, self.number), vm=self)
-            mailbox.submit(drop)
-            await asyncio.wait([drop.future])
-            _seen(drop.future)
+            dropped = False
+            while not (dropped or mailbox.gone):
+                scope = open_scope(mailbox)
+                drop = Request(DropVM(0, self.number), vm=self)
+                mailbox.submit(drop, scope)
+                await asyncio.wait([drop.future])
+                # Not when it was to be inside of a host function that was over before.
+                dropped = drop.future.exception() is None or scope is None or scope.open
+        if self._moving is None:
+            self._pool.forget(self)
 
     def worker_lost(self, death: Death, closed: bool) -> None:
         """Take notice that the worker has ended."""

@@ -10,11 +10,14 @@ import pytest
 from tests.api import modules
 from tests.loops import Run
 from wasmedge_async import (
+    CallTimeout,
     Function,
     FunctionType,
     HostFunctionError,
     ImportObject,
+    PoolClosed,
     ValType,
+    VMLost,
     VMPool,
     WouldDeadlock,
 )
@@ -153,5 +156,97 @@ def test_a_chain_of_calls_takes_as_many_workers_as_there_are(run: Run[None]) -> 
             while error.__cause__ is not None:
                 error = error.__cause__
             assert isinstance(error, WouldDeadlock)
+
+    run(main())
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_host_function_may_use_actors_of_its_pool(run: Run[None], warm: bool) -> None:
+    """Also in the one worker, which waits for the host function meanwhile."""
+
+    async def main() -> None:
+        async def visit(data: object, memory: object, n: int) -> int:
+            actor = pool.actor("other")
+            if n:
+                return int((await actor.execute("visit", 0))[0])
+            return 5
+
+        async with VMPool(modules.visitor(), workers=1, imports=[host(visit)]) as pool:
+            actor = pool.actor("other")
+            if warm:
+                await actor.execute("visit", 0)
+            assert await asyncio.wait_for(pool.execute("visit", 1), 5) == [5]
+            assert await actor.execute("visit", 0) == [5]
+
+    run(main())
+
+
+def test_a_host_function_may_close_and_restart_actors_of_its_pool(run: Run[None]) -> None:
+    async def main() -> None:
+        async def visit(data: object, memory: object, n: int) -> int:
+            if n == 1:
+                await pool.actor("other").restart()
+            if n == 2:
+                await pool.actor("other").close()
+            return n
+
+        async with VMPool(modules.visitor(), workers=1, imports=[host(visit)]) as pool:
+            await pool.actor("other").execute("visit", 0)
+            assert await asyncio.wait_for(pool.execute("visit", 1), 5) == [1]
+            assert pool.stats().actors == 1
+            assert await asyncio.wait_for(pool.execute("visit", 2), 5) == [2]
+            assert pool.stats().actors == 0
+
+    run(main())
+
+
+def test_a_host_function_may_close_and_restart_its_own_actor(run: Run[None]) -> None:
+    async def main() -> None:
+        went_on = []
+
+        async def visit(data: object, memory: object, n: int) -> int:
+            await (actor.restart() if n == 1 else actor.close())
+            went_on.append(n)
+            return n
+
+        async with VMPool(modules.visitor(), workers=1, imports=[host(visit)]) as pool:
+            actor = pool.actor("own")
+            with pytest.raises(VMLost):
+                await asyncio.wait_for(actor.execute("visit", 1), 5)
+            with pytest.raises(PoolClosed):
+                await asyncio.wait_for(actor.execute("visit", 2), 5)
+            assert went_on == [1, 2]
+            assert [worker.tenants for worker in pool.stats().workers] == [0]
+            assert pool.stats().restarts == {}
+
+    run(main())
+
+
+def test_a_broadcast_in_a_host_function_would_deadlock(run: Run[None]) -> None:
+    async def main() -> None:
+        async def visit(data: object, memory: object, n: int) -> int:
+            await pool.broadcast("visit", 0)
+            return n
+
+        async with VMPool(modules.visitor(), workers=2, imports=[host(visit)]) as pool:
+            with pytest.raises(HostFunctionError) as caught:
+                await asyncio.wait_for(pool.execute("visit", 1), 5)
+            assert isinstance(caught.value.__cause__, WouldDeadlock)
+
+    run(main())
+
+
+def test_one_of_many_calls_may_time_out_in_a_host_function(run: Run[None]) -> None:
+    async def main() -> None:
+        async def visit(data: object, memory: object, n: int) -> int:
+            await asyncio.sleep(5 if n == 1 else 0)
+            return n
+
+        async with VMPool(modules.visitor(), workers=1, imports=[host(visit)]) as pool:
+            rows = [(0,), (1,), (0,), (1,), (0,)]
+            # Less than what a worker runs of many calls before it says how far it has come.
+            found = await pool.execute_many("visit", rows, timeout=0.002, return_errors=True)
+            assert all(isinstance(found[at], CallTimeout) for at in (1, 3))
+            assert pool.stats().restarts == {}
 
     run(main())

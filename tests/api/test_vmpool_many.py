@@ -462,3 +462,16 @@ def test_host_functions_of_a_map_run_in_the_context_of_who_iterates(run: Run[Non
             assert [one async for one in pool.map("visit", [1, 2])] == [[41], [42]]
 
     run(main())
+
+
+def test_the_calls_of_a_map_leave_the_queue_to_others(run: Run[None]) -> None:
+    async def main() -> None:
+        async with VMPool(modules.calls(), workers=1, max_queue=2) as pool:
+            results = pool.map("busy", [1000] * 40)
+            assert await anext(results) == [7]
+            assert pool.stats().queued > 2
+            assert await pool.execute("add", 1, 2) == [3]
+            await results.aclose()
+            assert pool._pool.ledger.batched == 0
+
+    run(main())

@@ -372,3 +372,84 @@ def test_a_broadcast_that_traps_while_workers_start_spoils_nothing(run: Run[None
             assert await pool.broadcast("count") == [[1]] * 3
 
     run(main())
+
+
+def test_a_cancelled_close_of_an_actor_leaves_nothing_in_the_worker(run: Run[None]) -> None:
+    async def main() -> None:
+        async with VMPool(modules.calls(), workers=1) as pool:
+            for turns in range(5):
+                actor = pool.actor(turns)
+                await actor.execute("count")
+                closing = asyncio.ensure_future(actor.close())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                closing.cancel()
+                await asyncio.wait([closing])
+                assert tenants(pool) == 0
+                assert pool.stats().actors == 0
+
+    run(main())
+
+
+def test_a_block_that_is_cancelled_twice_gives_its_worker_back(run: Run[None]) -> None:
+    async def main() -> None:
+        async with VMPool(modules.calls(), workers=1) as pool:
+
+            async def block() -> None:
+                async with pool.acquire() as vm:
+                    await vm.execute("spin")
+
+            task = asyncio.ensure_future(block())
+            while not tenants(pool):
+                await asyncio.sleep(0.005)
+            for _ in range(3):
+                task.cancel()
+                await asyncio.sleep(0)
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert tenants(pool) == 0
+            assert await asyncio.wait_for(pool.execute("count"), 5) == [1]
+
+    run(main())
+
+
+def test_restarts_of_an_actor_at_once_are_in_order(run: Run[None]) -> None:
+    async def main() -> None:
+        async with VMPool(modules.calls(), workers=1) as pool:
+            actor = pool.actor("a")
+            await actor.execute("count")
+            await asyncio.gather(*[actor.restart() for _ in range(3)])
+            assert await actor.execute("count") == [1]
+            assert tenants(pool) == 1
+            assert pool.stats().restarts == {}
+
+    run(main())
+
+
+def test_while_the_pool_closes_its_vms_say_so(run: Run[None]) -> None:
+    async def main() -> None:
+        pool = VMPool(modules.calls(), workers=1)
+        async with pool, pool.acquire() as vm:
+            closing = asyncio.ensure_future(pool.close())
+            await asyncio.sleep(0)
+            with pytest.raises(PoolClosed):
+                await vm.execute("count")
+            await closing
+
+    run(main())
+
+
+def test_an_actor_is_refused_in_another_event_loop(run: Run[None]) -> None:
+    async def main() -> None:
+        async with VMPool(modules.calls(), workers=1) as pool:
+            actor = pool.actor("a")
+            await actor.execute("count")
+
+            def elsewhere() -> None:
+                with pytest.raises(RuntimeError, match="belongs to another event loop"):
+                    asyncio.run(actor.execute("count"))
+
+            await asyncio.to_thread(elsewhere)
+            assert await actor.execute("count") == [2]
+
+    run(main())

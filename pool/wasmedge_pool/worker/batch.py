@@ -69,9 +69,13 @@ def run_batch(vm: WorkerVM, request: Batch) -> tuple[Any, ...]:
             break
         except Exception as error:
             wire: tuple[Any, ...]
+            over = False
             interrupted = isinstance(error, Trap) and error.code is ErrCode.Interrupted
             if interrupted and worker.watchdog.again(timeout):
                 wire = error_to_wire(CallTimeout())
+                # It may have been in a host function, which the parent cancels when it has the
+                # answer to the whole request. Before that no other can be called.
+                over = bool(vm.host_functions)
             elif interrupted and worker.watchdog.interrupted:
                 raise
             else:
@@ -80,7 +84,7 @@ def run_batch(vm: WorkerVM, request: Batch) -> tuple[Any, ...]:
             worker.send(encode(BatchError(request.id, index, wire)))
             words[INDEX] = index + 1
             errors += 1
-            if errors >= request.errors or monotonic() >= end:
+            if over or errors >= request.errors or monotonic() >= end:
                 break
     done = words[INDEX]
     data = bytes(slots[: 8 * done * len(returns)])

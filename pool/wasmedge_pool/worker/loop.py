@@ -260,7 +260,7 @@ class Worker:
         spent = time.perf_counter_ns() - started
         timed_out = self.watchdog.end(number)
         self._number = outer
-        if number >= NESTED and vm is not None and not self.watchdog.interrupted:
+        if number >= NESTED and vm and kind is not DropVM and not self.watchdog.interrupted:
             vm.go_on()  # an interruption has ended this request, and is not for those around it
         state = 0 if vm is None or kind is DropVM else vm.state
         if kind is DropVM:
@@ -408,7 +408,8 @@ class Worker:
             over = WasmEdgeError(
                 ErrCode.Interrupted, "execution interrupted: the host function's call is over"
             )
-            state = self.vms[request.vm].state
+            vm = self.vms.get(request.vm)
+            state = 0 if vm is None else vm.state
             self.send(encode(Failure(request.id, state, 0, error_to_wire(over))))
         else:
             self.send(encode(Skipped(request.id)))
