@@ -202,7 +202,7 @@ def test_a_host_function_may_close_and_restart_actors_of_its_pool(run: Run[None]
 
 def test_a_host_function_may_close_and_restart_its_own_actor(run: Run[None]) -> None:
     async def main() -> None:
-        went_on: list[Any] = []
+        went_on: list[int] = []
 
         async def visit(data: object, memory: object, n: int) -> int:
             await (actor.restart() if n == 1 else actor.close())

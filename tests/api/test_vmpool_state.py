@@ -377,7 +377,7 @@ def test_a_broadcast_that_traps_while_workers_start_spoils_nothing(run: Run[None
 def test_a_cancelled_close_of_an_actor_leaves_nothing_in_the_worker(run: Run[None]) -> None:
     async def main() -> None:
         async with VMPool(modules.calls(), workers=1) as pool:
-            for turns in range(5):
+            for turns in range(1, 6):
                 actor = pool.actor(turns)
                 await actor.execute("count")
                 closing = asyncio.ensure_future(actor.close())
