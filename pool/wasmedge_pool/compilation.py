@@ -26,6 +26,7 @@ from wasmedge_pool.backend import Backend, Death, Receiver
 from wasmedge_pool.code_status import status_from_wire
 from wasmedge_pool.errors import WorkerDied
 from wasmedge_pool.home import background
+from wasmedge_pool.hosting import outlast
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import (
     Compile,
@@ -149,10 +150,12 @@ class Compilation:
         self.kill()
         if self._module is None:
             return
-        with anyio.CancelScope(shield=True):
-            await self._ended
+        try:
+            await outlast(self._ended)
+        finally:
             if self._remove is not None:
-                await asyncio.to_thread(self._remove)
+                with anyio.CancelScope(shield=True):
+                    await asyncio.to_thread(self._remove)
 
     # --- The process ------------------------------------------------------------------------------
 

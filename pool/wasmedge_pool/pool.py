@@ -11,18 +11,17 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from typing import Any
 
-import anyio
-
 from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.broadcast import Broadcasts
 from wasmedge_pool.calls import Ledger, PoolCall
 from wasmedge_pool.compilation import Compilation
-from wasmedge_pool.errors import CallTimeout, PoolClosed, PoolFull, VMLost
+from wasmedge_pool.errors import CallTimeout, PoolClosed, PoolFull, VMLost, WouldDeadlock
 from wasmedge_pool.home import Home, background
-from wasmedge_pool.hosting import HostFunctions, answer
+from wasmedge_pool.hosting import HostFunctions, answer, calling_mailbox
 from wasmedge_pool.imports import ImportObject
 from wasmedge_pool.lodging import Lodging
+from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import (
     SCALARS,
     Broadcast,
@@ -425,6 +424,9 @@ class WorkerPool:
 
     # --- The end ----------------------------------------------------------------------------------
 
+    def _mailboxes(self) -> set[Mailbox]:
+        return {worker.mailbox for worker in self._crew.working}
+
     def _check_drained(self) -> None:
         if (
             self._drained is not None
@@ -441,11 +443,17 @@ class WorkerPool:
 
         Raises:
             RuntimeError: the pool belongs to another event loop, which has not been closed.
+            WouldDeadlock: a host function of the pool calls it.
         """
         if self._home is None or self._home.forked or self._home.over:
             self.kill()
             return
         self._home.check()
+        if not self._killed and calling_mailbox(self._mailboxes) is not None:
+            raise WouldDeadlock(
+                "a host function closed its own pool, which would wait for the call that the "
+                "function is part of: use pool.kill(), or close the pool from another task"
+            )
         self._closed = True
         try:
             if not self._killed:
@@ -460,10 +468,11 @@ class WorkerPool:
             self._stop_timers()
             self._crew.end()
             self._lodging.fail(PoolClosed("the pool was closed"))
-            with anyio.CancelScope(shield=True):
+            try:
                 await self._crew.gone()
-            if self._compilation is not None:
-                await self._compilation.close()
+            finally:
+                if self._compilation is not None:
+                    await self._compilation.close()
 
     def kill(self) -> None:
         """End everything at once: calls that wait or run raise `PoolClosed`. From any thread."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from wasmedge_pool.backend import Backend, Death
 from wasmedge_pool.errors import PoolClosed, WorkerDied
 from wasmedge_pool.home import background
+from wasmedge_pool.hosting import outlast
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.request import Patient, Request
 from wasmedge_pool.stats import resident_bytes
@@ -369,7 +370,7 @@ class Crew:
             mailbox.kill(reason, verdict)
 
     async def gone(self) -> None:
-        """Wait until all processes have ended; to be shielded."""
+        """Wait until all processes have ended; a cancellation goes on afterwards."""
         if self._living:
             self._all_gone = self._all_gone or Patient()
-            await self._all_gone
+            await outlast(self._all_gone)

@@ -250,3 +250,42 @@ def test_one_of_many_calls_may_time_out_in_a_host_function(run: Run[None]) -> No
             assert pool.stats().restarts == {}
 
     run(main())
+
+
+def test_a_pool_cannot_be_closed_in_its_own_host_function(run: Run[None]) -> None:
+    async def main() -> None:
+        async def visit(data: object, memory: object, n: int) -> int:
+            await pool.close()
+            return n
+
+        async with VMPool(modules.visitor(), workers=1, imports=[host(visit)]) as pool:
+            with pytest.raises(HostFunctionError) as caught:
+                await asyncio.wait_for(pool.execute("visit", 1), 5)
+            assert isinstance(caught.value.__cause__, WouldDeadlock)
+            assert "pool.kill()" in str(caught.value.__cause__)
+
+    run(main())
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_cancelled_close_raises_whenever_it_is_cancelled(run: Run[None], turns: int) -> None:
+    async def main() -> None:
+        pool = VMPool(modules.calls(), workers=1)
+        await pool.execute("empty")
+        went_on = False
+
+        async def close() -> None:
+            nonlocal went_on
+            await pool.close()
+            await asyncio.sleep(0)
+            went_on = True
+
+        closing = asyncio.ensure_future(close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        cancelled = closing.cancel()
+        await asyncio.wait([closing])
+        assert not (cancelled and went_on)
+        await pool.close()
+
+    run(main())
