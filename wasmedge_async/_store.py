@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wasmedge_pool.handles import FunctionHandle, Global, Memory, Owner, Place, Table
-from wasmedge_pool.messages import Find, List, Message
+from wasmedge_pool.messages import REGISTERED_MODULES, Find, List, Message
 from wasmedge_pool.request import Request
 from wasmedge_runtime.types import (
     ExternType,
@@ -20,8 +20,6 @@ from wasmedge_runtime.types import (
 )
 
 __all__ = ["Store", "function_types", "items"]
-
-_REGISTERED_MODULES = 4
 
 
 async def items(owner: Owner, message: Message) -> list[tuple[str, bytes, bytes]]:
@@ -117,7 +115,7 @@ class Store:
 
     async def list_module(self) -> list[str]:
         """The names of the registered modules."""
-        return await self._list(_REGISTERED_MODULES, None)
+        return await self._list(REGISTERED_MODULES, None)
 
     async def _list(self, kind: int, module: str | None) -> list[str]:
         message = List(0, self._owner.number, kind, module)

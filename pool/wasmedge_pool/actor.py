@@ -12,11 +12,11 @@ from wasmedge_pool.home import Home, background
 from wasmedge_pool.hosting import HostFunctions, answer, open_scope, outlast
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import CreateVM
-from wasmedge_pool.request import Patient, Request, answered
+from wasmedge_pool.request import Patient, Request, answered, seen
 from wasmedge_pool.settings import config_to_wire
 from wasmedge_runtime.configure import Configure
 
-__all__ = ["VM_NAME", "Actor", "cause"]
+__all__ = ["VM_NAME", "Actor"]
 
 # The name of the VM in a worker that has only one.
 VM_NAME = 1
@@ -84,7 +84,7 @@ class Actor:
         mailbox.submit(first)
         # The only task: it must go on when the one that made the first request is cancelled.
         self._starting = background(self._start(mailbox, home, ended))
-        first.future.add_done_callback(_seen)
+        first.future.add_done_callback(seen)
         return first
 
     async def _start(self, mailbox: Mailbox, home: Home, ended: Patient) -> None:
@@ -216,7 +216,7 @@ class Actor:
 
     def _on_lost(self, home: Home, ended: Patient, death: Death, waiting: list[Request]) -> None:
         self._lost = (
-            f"the VM's worker process {death.pid} has ended ({cause(death)}), and the VM's state "
+            f"the VM's worker process {death.pid} has ended ({death.cause}), and the VM's state "
             "with it: `await vm.restart()` begins anew"
         )
         self.state = 0
@@ -230,15 +230,3 @@ def _end(home: Home, ended: Patient) -> None:
     if not ended.done():
         ended.set_result(None)
     home.leave()
-
-
-def cause(death: Death) -> str:
-    """How a worker ended, in words."""
-    ended = f"exit code {death.exit_code}" if death.signal is None else f"signal {death.signal}"
-    return ended if death.reason is None else f"{ended}: {death.reason}"
-
-
-def _seen(future: asyncio.Future[Any]) -> None:
-    """Take the exception of a future that others may not wait for."""
-    if not future.cancelled():
-        future.exception()

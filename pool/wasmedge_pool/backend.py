@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from wasmedge_pool.errors import WorkerDied
 from wasmedge_pool.messages import Message
 
 __all__ = ["Backend", "Death", "Receiver"]
@@ -27,6 +28,16 @@ class Death(NamedTuple):
     running: int | None
     reason: str | None
     page: bytes | None = None
+
+    @property
+    def cause(self) -> str:
+        """The same in words."""
+        ended = f"exit code {self.exit_code}" if self.signal is None else f"signal {self.signal}"
+        return ended if self.reason is None else f"{ended}: {self.reason}"
+
+    def error(self) -> WorkerDied:
+        """What a call raises that was running; a new one for each."""
+        return WorkerDied(self.pid, self.exit_code, self.signal, self.reason)
 
 
 class Receiver(Protocol):

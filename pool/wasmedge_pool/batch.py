@@ -21,7 +21,7 @@ import anyio
 from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.backend import Death
 from wasmedge_pool.calls import PoolCall
-from wasmedge_pool.errors import CallTimeout, WorkerDied, error_from_wire
+from wasmedge_pool.errors import CallTimeout, error_from_wire
 from wasmedge_pool.hosting import HostFunctions, answer, host_error
 from wasmedge_pool.messages import (
     MAX_ARRAY,
@@ -32,11 +32,10 @@ from wasmedge_pool.messages import (
     Call,
     ProtocolError,
 )
-from wasmedge_pool.page import read_batch
+from wasmedge_pool.page import FLOATS, NUMBERS, read_batch
 from wasmedge_pool.stats import Outcome
 from wasmedge_pool.values import microseconds
 from wasmedge_runtime.errors import HostFunctionError
-from wasmedge_runtime.types import ValType
 
 if TYPE_CHECKING:
     from wasmedge_pool.pool import WorkerPool
@@ -52,9 +51,6 @@ _FIRST_CHUNK = 64
 _AHEAD = 3
 # After so many failures a worker says how far it has come: their messages take room.
 _ERRORS = 64
-
-_FLOATS = frozenset({int(ValType.F32), int(ValType.F64)})
-_NUMBERS = _FLOATS | {int(ValType.I32), int(ValType.I64)}
 
 
 class _Chunk(PoolCall):
@@ -91,7 +87,7 @@ class _Chunk(PoolCall):
 
     def lost(self, death: Death) -> None:
         """See what had ended before the worker did, and what had not begun."""
-        died = self.verdict or WorkerDied(death.pid, death.exit_code, death.signal, death.reason)
+        died = self.verdict or death.error()
         self.fail(died)
         self.was_lost = True
         if self.done:
@@ -105,7 +101,7 @@ class _Chunk(PoolCall):
         if notes is None:
             return  # no call had begun
         self.done, self.kinds, self.data = notes
-        if not _NUMBERS.issuperset(self.kinds):
+        if not NUMBERS.issuperset(self.kinds):
             self.done, self.kinds, self.data = 0, b"", b""
         self.errors = {at: error for at, error in self.errors.items() if at <= self.done}
         if self.done in self.errors:
@@ -122,12 +118,12 @@ class _Chunk(PoolCall):
             return [[] for _ in range(self.done)]
         view = memoryview(self.data)
         if width == 1:
-            if self.kinds[0] in _FLOATS:
+            if self.kinds[0] in FLOATS:
                 return [[value] for value in view.cast("d").tolist()]
             return [[value] for value in view.cast("q").tolist()]
         integers, floats = view.cast("q").tolist(), view.cast("d").tolist()
         columns: list[list[Any]] = [
-            (floats if code in _FLOATS else integers)[at::width]
+            (floats if code in FLOATS else integers)[at::width]
             for at, code in enumerate(self.kinds)
         ]
         return [list(row) for row in zip(*columns, strict=True)]
@@ -283,7 +279,7 @@ class Many:
             self._account(chunk, outcome)
         if failure is not None:
             raise failure  # of the pool, not of a call
-        if chunk.kinds and not _NUMBERS.issuperset(chunk.kinds):
+        if chunk.kinds and not NUMBERS.issuperset(chunk.kinds):
             self._one_by_one = True
         self._settle(start, stop, chunk)
 
@@ -310,7 +306,7 @@ class Many:
             ledger.made -= chunk.count - ended  # they are made anew
         else:
             ledger.end_many(chunk, outcome, chunk.count - ended, total - ran, each)
-        ledger.batched -= chunk.count
+        ledger.unbounded -= chunk.count
         if chunk.done:
             self._seconds = max(each, 1e-9)
 

@@ -136,7 +136,7 @@ class Ledger:
 
     def __init__(self, on_call: Callable[[CallRecord], object] | None) -> None:
         self.made = 0
-        self.batched = 0
+        self.unbounded = 0
         """How many of the calls that have not ended are of a `map` or an `execute_many`."""
         self.refused = 0
         self._completed = 0

@@ -24,7 +24,6 @@ import anyio
 from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.backend import Backend, Death, Receiver
 from wasmedge_pool.code_status import status_from_wire
-from wasmedge_pool.errors import WorkerDied
 from wasmedge_pool.home import background
 from wasmedge_pool.hosting import outlast
 from wasmedge_pool.mailbox import Mailbox
@@ -230,7 +229,7 @@ class Compilation:
 
     def _on_lost(self, death: Death, waiting: list[Request]) -> None:
         for request in waiting:
-            request.fail(WorkerDied(death.pid, death.exit_code, death.signal, death.reason))
+            request.fail(death.error())
         self._ended.set_result(None)
 
     # --- Progress ---------------------------------------------------------------------------------

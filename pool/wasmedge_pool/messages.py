@@ -40,6 +40,7 @@ __all__ = [
     "POKE",
     "RAISED",
     "REFUSAL",
+    "REGISTERED_MODULES",
     "RETURNED",
     "SCALARS",
     "SIZE",
@@ -138,6 +139,9 @@ REFUSAL: Final = 10
 
 # Parent to worker: the datagram carries the descriptors of the request with this number.
 DESCRIPTORS: Final = 11
+
+# What `List` asks for, besides the kinds of exports.
+REGISTERED_MODULES: Final = 4
 
 # Requests inside of a host call are numbered from here upwards.
 NESTED: Final = 1 << 62

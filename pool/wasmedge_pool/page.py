@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from wasmedge_runtime.types import ValType
+
 __all__ = [
     "BATCH",
+    "FLOATS",
     "INDEX",
     "KINDS",
     "MAX_RESULTS",
+    "NUMBERS",
     "RESULTS",
     "RUNNING",
     "SIZE",
@@ -29,6 +33,9 @@ INDEX: Final = 2
 # From this byte: how many results a call has, and the code of each one's type.
 KINDS: Final = 24
 MAX_RESULTS: Final = 16
+# The types that fit into a word, and those of them that are floats there.
+FLOATS: Final = frozenset({ValType.F32, ValType.F64})
+NUMBERS: Final = FLOATS | {ValType.I32, ValType.I64}
 
 # From this byte: the results of the calls that have ended, a word each.
 RESULTS: Final = 64

@@ -281,7 +281,7 @@ class WorkerPool:
         self.enqueue(call)
         if not bounded:
             call.bounded = False
-            self.ledger.batched += 1
+            self.ledger.unbounded += 1
         return self._follow(call)
 
     def enqueue(self, call: PoolCall, count: int = 0) -> None:
@@ -295,7 +295,7 @@ class WorkerPool:
         self.schedule.line_up(call)
         if count:
             self.ledger.made += count
-            self.ledger.batched += count
+            self.ledger.unbounded += count
         else:
             self.ledger.made += 1
 
@@ -308,7 +308,7 @@ class WorkerPool:
     def _check_room(self) -> None:
         assert self._max_queue is not None
         free = sum(not worker.exclusive for worker in self._crew.ready)
-        waiting = self.ledger.open - self.ledger.batched - free
+        waiting = self.ledger.open - self.ledger.unbounded - free
         if waiting >= self._max_queue:
             self._crew.grow(waiting + 1)
             self.ledger.refused += 1
@@ -332,7 +332,7 @@ class WorkerPool:
             raise
         finally:
             if not call.bounded:
-                self.ledger.batched -= 1
+                self.ledger.unbounded -= 1
             if call.holder is not None:
                 self.schedule.leave(call)
         self.ledger.complete(call)

@@ -21,7 +21,6 @@ from typing import Any, cast
 
 from wasmedge_pool.backend import Death, Receiver
 from wasmedge_pool.boot import BOOT, import_path
-from wasmedge_pool.errors import WorkerDied
 from wasmedge_pool.messages import (
     ANSWER,
     CONTROL,
@@ -315,9 +314,7 @@ class WorkerProcess(asyncio.Protocol):
         if waiter is not None:
             self._receiver = None
             if not waiter.done():
-                waiter.set_exception(
-                    WorkerDied(death.pid, death.exit_code, death.signal, death.reason)
-                )
+                waiter.set_exception(death.error())
         if self._receiver is not None:
             self._receiver.lost(death)
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from wasmedge_pool.errors import WorkerDied
 from wasmedge_pool.home import running_loop
 from wasmedge_pool.messages import BatchError, BatchResults, HostCall, Message, ProtocolError
 from wasmedge_pool.protocol import encode
@@ -167,8 +166,7 @@ class Request:
 
     def lost(self, death: Death) -> None:
         """End it, because its worker ended while it ran."""
-        died = WorkerDied(death.pid, death.exit_code, death.signal, death.reason)
-        self.fail(self.verdict or died)
+        self.fail(self.verdict or death.error())
 
     def take_batch(self, part: BatchResults | BatchError) -> None:
         """Take a part of the answer to a `Batch`.
@@ -210,3 +208,9 @@ class Placeholder(Request):
 
     def fail(self, error: Exception) -> None:
         """Nobody waits for it."""
+
+
+def seen(future: asyncio.Future[Any]) -> None:
+    """Take the exception of a future that others may not wait for."""
+    if future.done() and not future.cancelled():
+        future.exception()

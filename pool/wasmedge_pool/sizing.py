@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from wasmedge_pool.backend import Backend, Death
-from wasmedge_pool.errors import PoolClosed, WorkerDied
+from wasmedge_pool.errors import PoolClosed
 from wasmedge_pool.home import background
 from wasmedge_pool.hosting import outlast
 from wasmedge_pool.mailbox import Mailbox
@@ -332,7 +332,7 @@ class Crew:
         else:
             # They set it up: `_raise` waits for them.
             for request in waiting:
-                request.fail(WorkerDied(death.pid, death.exit_code, death.signal, death.reason))
+                request.fail(death.error())
 
     def _buried(self, worker: PoolWorker) -> None:
         self._living.discard(worker.mailbox)

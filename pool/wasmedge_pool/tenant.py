@@ -14,7 +14,7 @@ from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Protocol
 
-from wasmedge_pool.actor import VM_NAME, cause
+from wasmedge_pool.actor import VM_NAME
 from wasmedge_pool.backend import Death
 from wasmedge_pool.errors import PoolClosed, VMLost
 from wasmedge_pool.home import background
@@ -22,7 +22,7 @@ from wasmedge_pool.hosting import HostCallScope, HostFunctions, answer, open_sco
 from wasmedge_pool.mailbox import Mailbox
 from wasmedge_pool.messages import CreateVM, DropVM, GetCodeStatus, Share
 from wasmedge_pool.registering import Registrable
-from wasmedge_pool.request import Request, answered
+from wasmedge_pool.request import Request, answered, seen
 from wasmedge_pool.sizing import PoolWorker
 
 __all__ = ["Landlord", "Tenant"]
@@ -137,7 +137,7 @@ class Tenant:
         self._moving = background(self._move_in(worker))
         first = self._first = Request(GetCodeStatus(0, self.number), vm=self)
         self._pending.append((first, copy_context()))
-        first.future.add_done_callback(_seen)
+        first.future.add_done_callback(seen)
         return first
 
     def ask(self, request: Request) -> Coroutine[Any, Any, list[Any]]:
@@ -257,7 +257,7 @@ class Tenant:
         # Not interrupted when somebody does not want it any more: what is made is dropped.
         create = Request(CreateVM(0, self.number, self._config, 0), vm=self)
         self._created = create.future
-        create.future.add_done_callback(_seen)
+        create.future.add_done_callback(seen)
         mailbox.submit(create, scope)
         setup = [await one.registration(self.number) for one in self._pool.host_modules]
         if self._with_module:
@@ -310,7 +310,7 @@ class Tenant:
             for request in requests:
                 if not request.future.done():
                     request.future.set_exception(error())
-                    _seen(request.future)
+                    seen(request.future)
             for request in requests:
                 await mailbox.stopped(request)
             await asyncio.wait([created])
@@ -331,14 +331,8 @@ class Tenant:
         if closed:
             self._closed = True
         self._why_lost = VMLost(
-            f"the VM's worker process {death.pid} has ended ({cause(death)}), and the VM's state "
+            f"the VM's worker process {death.pid} has ended ({death.cause}), and the VM's state "
             "with it: `await vm.restart()` begins anew"
         )
         self.state = 0
         self._home = self._worker = None
-
-
-def _seen(future: asyncio.Future[Any]) -> None:
-    """Take the exception of a future that others may not wait for."""
-    if future.done() and not future.cancelled():
-        future.exception()

@@ -472,6 +472,6 @@ def test_the_calls_of_a_map_leave_the_queue_to_others(run: Run[None]) -> None:
             assert pool.stats().queued > 2
             assert await pool.execute("add", 1, 2) == [3]
             await results.aclose()
-            assert pool._pool.ledger.batched == 0
+            assert pool._pool.ledger.unbounded == 0
 
     run(main())

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from wasmedge_pool.errors import CallTimeout, error_to_wire
 from wasmedge_pool.messages import Batch, BatchError, BatchResults, ProtocolError
-from wasmedge_pool.page import BATCH, INDEX, KINDS, MAX_RESULTS, RESULTS, SIZE
+from wasmedge_pool.page import BATCH, FLOATS, INDEX, KINDS, MAX_RESULTS, NUMBERS, RESULTS, SIZE
 from wasmedge_pool.protocol import encode
 from wasmedge_runtime.errors import ErrCode, Trap
-from wasmedge_runtime.types import FunctionType, ValType
+from wasmedge_runtime.types import FunctionType
 
 if TYPE_CHECKING:
     from wasmedge_pool.worker.vm import WorkerVM
@@ -26,9 +26,6 @@ __all__ = ["run_batch"]
 
 # A batch ends early after this: other calls wait, and another worker may be idle.
 _SLICE_SECONDS = 0.01
-
-_FLOATS = frozenset({ValType.F32, ValType.F64})
-_NUMBERS = _FLOATS | {ValType.I32, ValType.I64}
 
 
 def run_batch(vm: WorkerVM, request: Batch) -> tuple[Any, ...]:
@@ -43,7 +40,7 @@ def run_batch(vm: WorkerVM, request: Batch) -> tuple[Any, ...]:
         # Each of them would fail with it.
         call, kind, reset = _failing(error), FunctionType([], []), None
     returns = kind.returns
-    if len(returns) > MAX_RESULTS or not _NUMBERS.issuperset(returns):
+    if len(returns) > MAX_RESULTS or not NUMBERS.issuperset(returns):
         worker.send(encode(BatchResults(request.id, 0, bytes(returns[:1]), b"")))
         return ()
     may_terminate = bool(returns) and bool(vm.host_functions)
@@ -57,7 +54,7 @@ def run_batch(vm: WorkerVM, request: Batch) -> tuple[Any, ...]:
     worker.page[KINDS + 1 : KINDS + 1 + len(returns)] = bytes(returns)
     words[BATCH] = request.id
     slots = worker.page[RESULTS:]
-    columns = [slots.cast("d" if code in _FLOATS else "q") for code in returns]
+    columns = [slots.cast("d" if code in FLOATS else "q") for code in returns]
     run = (_without_result, _with_one_result, _with_results)[min(len(returns), 2)]
     rows: Iterator[Iterable[Any]]
     rows = zip(*[iter(request.arguments)] * arity, strict=True) if arity else repeat(())

@@ -75,6 +75,7 @@ __all__ = ["Worker", "main"]
 # allows 64 levels.
 _RECURSION_LIMIT = 4000
 
+_REQUESTS = frozenset({CreateVM, *HANDLERS})
 _TIMED = frozenset({Call, CallBindgen, CallHandle, Run, Broadcast, Batch})
 _SHORT = frozenset({Find, List, Operate, ReadMemory, WriteMemory})
 _WITH_DESCRIPTORS = frozenset({InitWasi, Spawn})
@@ -185,7 +186,7 @@ class Worker:
 
     def _take(self, message: Message) -> None:
         kind = type(message)
-        if kind in HANDLERS:
+        if kind in _REQUESTS:
             self._run(message)
         elif isinstance(message, Chunk):
             if not message.offset:
@@ -375,7 +376,7 @@ class Worker:
         while isinstance(request, Chunk):
             bulk.append(request.data)
             request = self._next_part()
-        if type(request) not in HANDLERS:
+        if type(request) not in _REQUESTS:
             raise ProtocolError(f"a {type(request).__name__} inside of a host call")
         call = self._open.get(number)
         if call is None:

@@ -16,6 +16,7 @@ from wasmedge_pool.messages import (
     FUNCTION,
     HOST_FUNCTION,
     OBJECT,
+    REGISTERED_MODULES,
     SCALARS,
     Batch,
     Broadcast,
@@ -23,7 +24,6 @@ from wasmedge_pool.messages import (
     CallBindgen,
     CallHandle,
     Cleanup,
-    CreateVM,
     Data,
     DropVM,
     Find,
@@ -76,9 +76,6 @@ __all__ = ["HANDLERS", "WorkerVM"]
 # The most functions in one `Items` message, and the most bytes of names.
 _ITEMS = 1024
 _ITEM_BYTES = 256 * 1024
-
-_REGISTERED_MODULES = 4
-"""What `List` asks for, besides the kinds of exports."""
 
 
 class WorkerVM:
@@ -318,7 +315,7 @@ class WorkerVM:
 
     def _list(self, request: List) -> tuple[Any, ...]:
         store = self.vm.store
-        if request.kind == _REGISTERED_MODULES:
+        if request.kind == REGISTERED_MODULES:
             names = store.list_module()
         elif request.module is None:
             lists = (store.list_function, store.list_table, store.list_memory, store.list_global)
@@ -472,7 +469,6 @@ HANDLERS: dict[type[Message], Callable[[Any, Any], tuple[Any, ...]]] = {
     Validate: WorkerVM._validate,
     Instantiate: WorkerVM._instantiate,
     Cleanup: WorkerVM._cleanup,
-    CreateVM: WorkerVM._drop,  # never called: there is no VM yet
     DropVM: WorkerVM._drop,
     GetFunctionList: WorkerVM._function_list,
     GetFunctionType: WorkerVM._function_type,
